@@ -1,5 +1,6 @@
 //! A proxy for Microsoft Media Server streaming. The rooms, in the order in which they may import one another:
 //!
-//! - `wire`: bytes to values and back, no I/O
-//! - `asf`: the file format, knows no protocol
+//! - [`wire`]: bytes to values and back, no I/O
 #![forbid(unsafe_code)]
+
+pub mod wire;
