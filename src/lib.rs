@@ -1,6 +1,8 @@
 //! A proxy for Microsoft Media Server streaming. The rooms, in the order in which they may import one another:
 //!
 //! - [`wire`]: bytes to values and back, no I/O
+//! - [`asf`]: the file format, knows no protocol
 #![forbid(unsafe_code)]
 
+pub mod asf;
 pub mod wire;
