@@ -2,7 +2,9 @@
 //!
 //! - [`wire`]: bytes to values and back, no I/O
 //! - [`asf`]: the file format, knows no protocol
+//! - [`session`]: the rules of a conversation, no I/O and no clock
 #![forbid(unsafe_code)]
 
 pub mod asf;
+pub mod session;
 pub mod wire;

@@ -1,0 +1,66 @@
+//! The states of a client session and what each owns, `[MS-MMSP]` 3.1.1.
+
+use bytes::BytesMut;
+
+use super::playing::Started;
+use crate::session::Open;
+use crate::wire::mmsp::mac_to_viewer as inbound;
+
+/// Where a session stands, 3.1.1.
+#[derive(Debug)]
+pub(super) enum State {
+    AwaitConnected,
+    /// Connected, and nobody has asked for content yet.
+    Greeted,
+    AwaitFunnelInfo(Open),
+    AwaitFunnel(Open),
+    /// OpenFile or SecurityResponse is out.
+    AwaitOpenFile,
+    /// The challenge is above.
+    Challenged {
+        play_incarnation: u32,
+        cookie: u32,
+    },
+    AwaitHeader {
+        opened: inbound::ReportOpenFile,
+        incarnation: u8,
+        bytes: BytesMut,
+    },
+    Ready,
+    Starting(Started),
+    Streaming(Started),
+    /// EndOfStream came, and whether that was the end is not known yet.
+    BetweenEntries {
+        play: Started,
+        promised: bool,
+    },
+    /// StreamChange came: the header of the next entry.
+    NextHeader {
+        play: Started,
+        bytes: BytesMut,
+    },
+    /// StopPlaying is out.
+    Stopping(Started),
+    Closed,
+}
+
+impl State {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::AwaitConnected => "connecting",
+            Self::Greeted => "waiting for a request",
+            Self::AwaitFunnelInfo(_) => "asking for FunnelInfo",
+            Self::AwaitFunnel(_) => "connecting the funnel",
+            Self::AwaitOpenFile => "opening",
+            Self::Challenged { .. } => "waiting for credentials",
+            Self::AwaitHeader { .. } => "reading the header",
+            Self::Ready => "ready",
+            Self::Starting(_) => "starting",
+            Self::Streaming(_) => "streaming",
+            Self::BetweenEntries { .. } => "waiting for the next entry",
+            Self::NextHeader { .. } => "reading the header of the next entry",
+            Self::Stopping(_) => "stopping",
+            Self::Closed => "closed",
+        }
+    }
+}

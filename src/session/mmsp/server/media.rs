@@ -1,0 +1,277 @@
+//! Media from a cursor to a batch: selection and thinning, pace, the 8 bytes before each packet, and the messages that
+//! belong between packets, `[MS-MMSP]` 3.2.5.11.1, 3.2.4.1 and 3.2.4.2.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::content::Content;
+use super::header::HeaderSend;
+use super::state::Start;
+use super::{Player, Settings, encode, hresult};
+use crate::asf::{Filtered, Header, Packet as AsfPacket, PacketNumber, padding};
+use crate::session::batch::Batch;
+use crate::session::pacer::Pacer;
+use crate::session::{Cursor, End, Next, Packet, Playing};
+use crate::wire::mmsp::data;
+use crate::wire::mmsp::ids::{HResult, Incarnation, LocationId, Sequence};
+use crate::wire::mmsp::mac_to_viewer as out;
+
+/// A play.
+pub(super) struct Media {
+    cursor: Box<dyn Cursor>,
+    pacer: Pacer,
+    /// The number of the Start message, as it came.
+    pub(super) play_incarnation: u32,
+    incarnation: Incarnation,
+    rate: f64,
+    /// The packet that came last from the cursor.
+    place: Option<PacketNumber>,
+    /// Read from the cursor, but not due before that time.
+    waiting: Option<(Packet, Instant)>,
+    /// Streams that found no key frame by then begin without.
+    key_deadline: Option<Instant>,
+    /// What a new entry waits for.
+    entry: Entry,
+}
+
+/// How far the player has come with a new playlist entry.
+#[derive(Debug)]
+enum Entry {
+    /// It plays.
+    Playing,
+    /// The header goes out. The player's StartPlaying may have come already.
+    Header(HeaderSend),
+    /// Media wait for StartPlaying: 3.2.4.2 would have them follow at once, but libmms loses its place when they come
+    /// before the answer to its StartPlaying, and every player sends one.
+    Held { until: Instant },
+    /// Media go on with incarnation 0xFF; a StartPlaying may still come.
+    Unanswered,
+}
+
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Media")
+            .field("incarnation", &self.incarnation)
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a poll got to.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// More can be sent at this time, which may be now: the batch is full.
+    Due(Instant),
+    /// The cursor has nothing.
+    Nothing,
+    /// EndOfStream is in the batch.
+    Ended { complete: bool },
+}
+
+/// Where frames go, with the counters of the session.
+pub(super) struct Frames<'a> {
+    pub(super) batch: &'a mut Batch,
+    pub(super) packet_seq: &'a mut u16,
+    pub(super) sequence: &'a mut Sequence,
+    pub(super) settings: &'a Settings,
+    pub(super) player: &'a Player,
+}
+
+impl Frames<'_> {
+    fn message(&mut self, message: impl Into<out::Message>) {
+        let bytes = encode(&message.into(), self.packet_seq);
+        self.batch.push_message(bytes);
+    }
+}
+
+impl Media {
+    pub(super) fn new(playing: Playing, start: &Start, bit_rate: u32, key_deadline: Option<Instant>) -> Self {
+        Self {
+            cursor: playing.cursor,
+            pacer: Pacer::new(playing.pace, bit_rate),
+            play_incarnation: start.play_incarnation,
+            incarnation: start.incarnation,
+            rate: start.rate,
+            place: None,
+            waiting: None,
+            key_deadline,
+            entry: Entry::Playing,
+        }
+    }
+
+    /// How fast it plays, 1.0 is normal.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// How far it came; `None` before the first packet.
+    pub(super) fn place(&self) -> Option<PacketNumber> {
+        self.place
+    }
+
+    /// Whether the next StartPlaying answers a StreamChange.
+    pub(super) fn awaits_start(&self) -> bool {
+        !matches!(self.entry, Entry::Playing)
+    }
+
+    /// A StartPlaying came that does not move the place: what follows carries its number.
+    pub(super) fn restart(&mut self, play_incarnation: u32, incarnation: Incarnation) {
+        self.play_incarnation = play_incarnation;
+        self.incarnation = incarnation;
+        // A header that is still on its way keeps its own number, and media follow it at once.
+        if !matches!(self.entry, Entry::Header(_)) {
+            self.entry = Entry::Playing;
+        }
+    }
+
+    /// Fills `frames` with what is due.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        content: &mut Content,
+        frames: &mut Frames<'_>,
+    ) -> Progress {
+        if self.key_deadline.is_some_and(|deadline| deadline <= now) {
+            self.key_deadline = None;
+            content.gate.resume();
+        }
+        while frames.batch.bytes() < limit {
+            if let Some(due) = self.poll_entry(now, frames) {
+                return Progress::Due(due);
+            }
+            let (packet, due) = match self.waiting.take() {
+                Some(waiting) => waiting,
+                None => match self.cursor.next() {
+                    Next::Packet(packet) => {
+                        self.place = Some(packet.number);
+                        let due = self.pacer.due(now, packet.send_time_ms, packet.bytes.len());
+                        (packet, due)
+                    }
+                    Next::Skipped { .. } => {
+                        content.gate.rejoin();
+                        self.key_deadline = now.checked_add(frames.settings.key_wait);
+                        continue;
+                    }
+                    Next::Changed(header) => {
+                        self.change_entry(header, content, frames);
+                        continue;
+                    }
+                    Next::Ended(end) => return self.end(&end, frames),
+                    Next::Nothing => return Progress::Nothing,
+                },
+            };
+            if due > now {
+                self.waiting = Some((packet, due));
+                return Progress::Due(due);
+            }
+            self.frame(&packet, content, frames);
+        }
+        Progress::Due(now)
+    }
+
+    fn end(&mut self, end: &End, frames: &mut Frames<'_>) -> Progress {
+        let hr = match end {
+            End::Complete => HResult::S_OK,
+            End::Failed(refusal) => hresult(refusal),
+        };
+        frames.message(out::ReportEndOfStream { hr, play_incarnation: self.play_incarnation });
+        Progress::Ended { complete: *end == End::Complete }
+    }
+
+    fn frame(&mut self, packet: &Packet, content: &mut Content, frames: &mut Frames<'_>) {
+        if !content.gate.is_any_on() {
+            return;
+        }
+        let packet_size = content.header.packet_size();
+        let bytes = if frames.player.is_wms4() { &packet.bytes } else { &packet.stripped };
+        let mut payload = if content.gate.is_transparent() {
+            bytes.clone()
+        } else {
+            // What can't be parsed can't be filtered, and nobody could play it.
+            let Ok(parsed) = AsfPacket::parse(bytes) else { return };
+            match content.gate.pass(&parsed, bytes) {
+                Filtered::Whole => bytes.clone(),
+                Filtered::Rewritten(rewritten) => rewritten,
+                Filtered::Nothing => return,
+            }
+        };
+        // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
+        if frames.player.is_wms4()
+            && payload.len() < packet_size
+            && let Ok(restored) = padding::restore(&payload, packet_size)
+        {
+            payload = restored.into();
+        }
+        if payload.len() > data::MAX_PAYLOAD || payload.len() > packet_size {
+            return;
+        }
+        let flags = frames.sequence.low_byte();
+        *frames.sequence = frames.sequence.next();
+        let header = data::encode_header(location(packet.number), self.incarnation, flags, payload.len());
+        frames.batch.push_packet(header, payload);
+    }
+
+    /// EndOfStream, StreamChange, and the header on its way, 3.2.4.1 and 3.2.4.2.
+    fn change_entry(&mut self, header: Arc<Header>, content: &mut Content, frames: &mut Frames<'_>) {
+        let is_told_zero = is_told_zero_between_entries(content, frames.player, frames.settings);
+        let hr = if is_told_zero { HResult::S_OK } else { HResult::S_FALSE };
+        frames.message(out::ReportEndOfStream { hr, play_incarnation: self.play_incarnation });
+        let bit_rate = header.bit_rate();
+        frames.message(out::ReportStreamChange {
+            hr: HResult::S_OK,
+            packet_size: size(header.packet_size()),
+            header_size: size(header.bytes().len()),
+            bit_rate,
+        });
+        self.incarnation = Incarnation::UNREQUESTED;
+        self.pacer.new_entry(bit_rate);
+        self.entry = Entry::Header(HeaderSend::new(&header, Incarnation::UNREQUESTED, bit_rate));
+        content.gate.new_header(&header);
+        content.header = header;
+        content.default_selection(frames.player.is_wms4());
+    }
+
+    /// Moves a new entry on; returns when to look again where media must wait.
+    fn poll_entry(&mut self, now: Instant, frames: &mut Frames<'_>) -> Option<Instant> {
+        loop {
+            match &mut self.entry {
+                Entry::Playing | Entry::Unanswered => return None,
+                Entry::Header(header) => {
+                    while let Some((due, piece)) = header.next_due(now) {
+                        match piece {
+                            Some(piece) => frames.batch.push_message(piece),
+                            None => return Some(due),
+                        }
+                    }
+                    if self.incarnation == Incarnation::UNREQUESTED {
+                        let until = now.checked_add(frames.settings.entry_wait).unwrap_or(now);
+                        self.entry = Entry::Held { until };
+                        continue;
+                    }
+                    self.entry = Entry::Playing;
+                }
+                Entry::Held { until } if *until > now => return Some(*until),
+                Entry::Held { .. } => self.entry = Entry::Unanswered,
+            }
+        }
+    }
+}
+
+/// Sizes of headers and packets are bounded far below 4 GiB when they are parsed.
+pub(super) fn size(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn location(number: PacketNumber) -> LocationId {
+    // LocationIds of a broadcast wrap after 2^32 packets.
+    LocationId(number.0 as u32)
+}
+
+/// Microsoft players that were told a version below 9 read the 1 between entries as the end of the session, and go on
+/// only after 0 on content with the BROADCAST attribute (3.1.5.18, note 47). libmms and xine need the 1, and they all call
+/// themselves by one version.
+pub(super) fn is_told_zero_between_entries(content: &Content, player: &Player, settings: &Settings) -> bool {
+    content.opened.description.broadcast && !player.is_free() && settings.version_major() < 9
+}
