@@ -3,8 +3,10 @@
 //! - [`wire`]: bytes to values and back, no I/O
 //! - [`asf`]: the file format, knows no protocol
 //! - [`session`]: the rules of a conversation, no I/O and no clock
+//! - [`content`]: what a URL names, and who may be asked for it
 #![forbid(unsafe_code)]
 
 pub mod asf;
+pub mod content;
 pub mod session;
 pub mod wire;
