@@ -4,9 +4,12 @@
 //! - [`asf`]: the file format, knows no protocol
 //! - [`session`]: the rules of a conversation, no I/O and no clock
 //! - [`content`]: what a URL names, and who may be asked for it
+//! - [`server`]: sockets and tasks, the only asynchronous room
 #![forbid(unsafe_code)]
 
 pub mod asf;
 pub mod content;
+pub mod metrics;
+pub mod server;
 pub mod session;
 pub mod wire;

@@ -1,0 +1,53 @@
+//! What our sockets have in common: options, and the vectored write of a batch.
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::session::batch::Batch;
+
+/// Pieces that leave in one system call; a packet is two.
+const PIECES_PER_CALL: usize = 128;
+
+/// Replies leave at once, and a peer that vanished without a word is found out after some minutes.
+pub(super) fn tune(socket: &SockRef<'_>) {
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+    for result in [socket.set_tcp_nodelay(true), socket.set_tcp_keepalive(&keepalive)] {
+        if let Err(error) = result {
+            tracing::debug!(%error, "a socket option was not taken");
+        }
+    }
+}
+
+/// Bounds what waits in the kernel for a viewer that does not read, bytes: else lag would hide there.
+pub(super) fn bound_kernel_buffer(socket: &SockRef<'_>, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_notsent_lowat(bytes) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT was not taken");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, bytes);
+}
+
+/// Writes what the socket takes, in as few calls as it goes. Returns the bytes that left; what did not is still in
+/// `batch`, and the socket is to be waited for.
+pub(super) fn write(stream: &TcpStream, batch: &mut Batch) -> io::Result<usize> {
+    let mut total = 0;
+    while !batch.is_empty() {
+        let mut slices = [IoSlice::new(&[]); PIECES_PER_CALL];
+        let filled = batch.io_slices(&mut slices);
+        match stream.try_write_vectored(slices.get(..filled).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                batch.advance(written);
+                total += written;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}
