@@ -5,11 +5,16 @@
 //! - [`session`]: the rules of a conversation, no I/O and no clock
 //! - [`content`]: what a URL names, and who may be asked for it
 //! - [`server`]: sockets and tasks, the only asynchronous room
+//! - [`config`]: proxy.yaml as a whole
+//! - [`metrics`], [`telemetry`]: what Prometheus reads, and logs
 #![forbid(unsafe_code)]
 
 pub mod asf;
+pub mod cli;
+pub mod config;
 pub mod content;
 pub mod metrics;
 pub mod server;
 pub mod session;
+pub mod telemetry;
 pub mod wire;
