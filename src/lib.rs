@@ -7,12 +7,14 @@
 //! - [`server`]: sockets and tasks, the only asynchronous room
 //! - [`config`]: proxy.yaml as a whole
 //! - [`metrics`], [`telemetry`]: what Prometheus reads, and logs
+//! - [`demo`]: the embedded origin and its generated content
 #![forbid(unsafe_code)]
 
 pub mod asf;
 pub mod cli;
 pub mod config;
 pub mod content;
+pub mod demo;
 pub mod metrics;
 pub mod server;
 pub mod session;
