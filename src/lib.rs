@@ -8,10 +8,12 @@
 //! - [`config`]: proxy.yaml as a whole
 //! - [`metrics`], [`telemetry`]: what Prometheus reads, and logs
 //! - [`demo`]: the embedded origin and its generated content
+//! - [`cli`], [`commands`]: the command line
 #![forbid(unsafe_code)]
 
 pub mod asf;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod content;
 pub mod demo;

@@ -1,0 +1,18 @@
+//! The commands: what `main` runs once the arguments are read. Context is added to errors here, at the edge.
+
+mod demo;
+mod limits;
+mod origin;
+mod probe;
+mod proxy;
+mod record;
+mod serve;
+mod signals;
+mod visit;
+
+pub use demo::demo;
+pub use origin::origin;
+pub use probe::probe;
+pub use proxy::Proxy;
+pub use record::record;
+pub use serve::serve;
