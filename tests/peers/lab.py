@@ -1,0 +1,207 @@
+"""What scenarios stand on: their register, the proxy as a process, and one scenario's origins, proxies and players.
+
+Nothing here sleeps to wait for something: each step waits for its event, with a deadline. All sockets are on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import mmsp
+from strict_client import Client, Refused, Silent
+from strict_origin import Config, Origin, Point
+
+SCENARIOS = []
+MICROSOFT = ("wmp6", "wmp7", "wmp8", "wmp9", "wmp10", "wms4")
+FREE = ("ffmpeg", "vlc", "mplayer", "libmms", "xine")
+
+
+class Failed(AssertionError):
+    """What a scenario saw that should not be."""
+
+
+def scenario(function=None, *, name=None, limit=90.0, alone=False):
+    def register(function):
+        SCENARIOS.append((name or function.__name__, function, limit, alone))
+        return function
+
+    return register(function) if function else register
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def expect_none(found, text):
+    if found:
+        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
+        raise Failed(f"{text}: " + "; ".join(map(str, found[:5])) + more)
+
+
+class Proxy:
+    """`PROXY serve` with a config of its own; its log lines are kept for the failure report."""
+
+    def __init__(self, process, directory):
+        self.process, self.directory, self.lines, self.bound = process, directory, [], {}
+        self.changed = asyncio.Event()
+        self.reader = asyncio.create_task(self._read())
+
+    async def _read(self):
+        while line := await self.process.stderr.readline():
+            text = line.decode("utf-8", "replace").rstrip()
+            self.lines.append(text)
+            try:
+                entry = json.loads(text)
+            except ValueError:
+                continue
+            fields = {**entry, **entry.get("fields", {})}
+            if fields.get("message") == "listening" and "address" in fields:
+                self.bound.setdefault(fields.get("protocol", "mms"), str(fields["address"]))
+            self.changed.set()
+        self.changed.set()
+
+    async def ready(self, protocols, timeout=10.0):
+        async with asyncio.timeout(timeout):
+            while not all(p in self.bound for p in protocols):
+                if self.process.returncode is not None or self.reader.done():
+                    raise Failed(f"the proxy ended with {self.process.returncode}: {self.lines[-3:]}")
+                self.changed.clear()
+                await self.changed.wait()
+
+    @property
+    def mms(self):
+        host, _, port = self.bound["mms"].rpartition(":")
+        return host.strip("[]"), int(port)
+
+    async def http(self, path):
+        host, _, port = self.bound["admin"].rpartition(":")
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(-1), 10)
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body.decode("utf-8", "replace")
+
+    async def metric(self, name, **labels):
+        """The sum of a metric's samples that carry these labels; 0 when there is none."""
+        _, body = await self.http("/metrics")
+        total = 0.0
+        for line in body.splitlines():
+            found = re.match(rf"{name}(?:\{{(.*?)\}})?\s+([-+0-9.eE]+|NaN)", line)
+            if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
+                total += float(found[2])
+        return total
+
+    async def metric_is(self, value, name, timeout=10.0, **labels):
+        """Asks until the metric has this value: a gauge follows the close of a socket, not the other way round."""
+        deadline = time.monotonic() + timeout
+        while (now := await self.metric(name, **labels)) != value:
+            expect(time.monotonic() < deadline, f"{name} is {now}, not {value}")
+            await asyncio.sleep(0.05)
+
+    def memory(self):
+        """Resident bytes."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"VmRSS:\s+(\d+)", file.read())[1]) * 1024
+
+    async def stop(self, timeout=10.0):
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.process.wait(), timeout)
+            except asyncio.TimeoutError:
+                self.process.kill()
+                await self.process.wait()
+        self.reader.cancel()
+        return self.process.returncode
+
+
+class Lab:
+    """What one scenario uses; everything is taken down after it."""
+
+    def __init__(self, options, number):
+        self.options, self.number = options, number
+        self.origins, self.proxies, self.clients = [], [], []
+        self.directory = tempfile.mkdtemp(prefix="mmsproxy-scenario-")
+
+    def points(self, ends=None, playlist="playlist"):
+        files = self.options.files
+        return [*(Point(f"vod/{name}.asf", [file]) for name, file in files.items()),
+                Point("live", [files["clip"]], "broadcast", ends), Point("list", [files["clip"], files["second"]], playlist)]
+
+    async def origin(self, points=None, **options):
+        options = {"file_id": 42, "think": 0.005, "speed": 4.0, "ping": 1.0, "expect_via": True} | options
+        origin = await Origin(Config(points=points or self.points(), **options)).start()
+        self.origins.append(origin)
+        return origin
+
+    async def proxy(self, routes=(), forward=(), **sections):
+        config = {"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"}, "routes": list(routes),
+                  "forward": {"allow": list(forward)}, "drain": "1s"}
+        config.update(sections)
+        path = os.path.join(self.directory, f"proxy-{len(self.proxies)}.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file, indent=1)  # JSON is YAML
+        process = await asyncio.create_subprocess_exec(
+            self.options.binary, "serve", "--config", path, "--log-format", "json", cwd=self.directory, limit=1 << 20,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, "RUST_LOG": "info"})
+        proxy = Proxy(process, self.directory)
+        self.proxies.append(proxy)
+        await proxy.ready(("mms", "admin"))
+        return proxy
+
+    async def reverse(self, upstream, /, **sections):
+        return await self.proxy([{"host": "*", "path": "/", "origin": f"mms://127.0.0.1:{upstream.port}"}], **sections)
+
+    def client(self, proxy, url="mms://media.example/vod/clip.asf", identity="wmp9", source="clip", **options):
+        client = Client(url, identity, proxy.mms, **options)
+        if source:
+            client.judge_by(self.options.files[source].looped)
+        self.clients.append(client)
+        return client
+
+    async def settle(self, *, ended=True):
+        """Everyone leaves; then neither side may have a deviation to report."""
+        for client in self.clients:
+            if client.broken is None and not client.closed:
+                await client.close()
+        if ended:
+            for origin in self.origins:
+                await origin.wait_all_ended()
+        expect_none([d for c in self.clients for d in c.deviations], "toward the player")
+        expect_none([d for o in self.origins for d in o.deviations], "toward the origin")
+
+    async def down(self):
+        for client in self.clients:
+            client.hang_up()
+        for proxy in self.proxies:
+            await proxy.stop()
+        for origin in self.origins:
+            await origin.stop()
+        if not self.options.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+async def refusal(work):
+    """The HRESULT of a refusal; fails when there is none."""
+    try:
+        await work
+    except Refused as refused:
+        return refused.hr
+    except Silent as silent:
+        raise Failed(f"no refusal but silence: {silent}") from None
+    raise Failed("was not refused")
+
+
+def expect_hr(hr, *wanted):
+    expect(hr in wanted, f"the HRESULT is 0x{hr:08X}, not " + " or ".join(f"0x{w:08X}" for w in wanted))

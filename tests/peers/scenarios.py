@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Runs the proxy between the strict origin and the strict client, one scenario after the other.
+
+    scenarios.py PROXY_BINARY [--only TEXT] [--jobs N] [--seconds N] [--keep]
+
+The scenarios are the functions marked with `@scenario` in test_*.py. Prints `ok NAME` or `FAILED NAME: why` for each and
+at the end `N passed, M failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import glob
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import asf  # noqa: E402
+from lab import SCENARIOS, Failed, Lab  # noqa: E402
+from strict_client import Redirected, Refused, Silent  # noqa: E402
+
+for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
+    importlib.import_module(os.path.basename(path)[:-3])
+
+
+
+def make_clips(directory):
+    """Small files from ffmpeg's test sources."""
+    clips = {}
+    for name, source, tone, seconds, rate in (("clip", "testsrc", 440, 8, "100k"), ("second", "testsrc2", 880, 5, "80k"),
+                                              ("big", "testsrc2", 660, 12, "1500k"), ("long", "testsrc", 550, 90, "80k")):
+        path = os.path.join(directory, f"{name}.asf")
+        size = "320x240" if name == "big" else "160x120"
+        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", f"{source}=size={size}:rate=10", "-f",
+                        "lavfi", "-i", f"sine=frequency={tone}", "-t", str(seconds), "-c:v", "wmv2", "-b:v", rate, "-g", "10",
+                        "-c:a", "wmav2", "-b:a", "32k", path], check=True)
+        clips[name] = path
+    return clips
+
+
+async def run_one(options, number, name, function, limit):
+    lab = Lab(options, number)
+    why = None
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(limit):
+            await function(lab)
+    except (Failed, Refused, Redirected, Silent) as error:
+        why = str(error)
+    except TimeoutError:
+        why = f"not done after {time.monotonic() - began:.0f} s"
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    finally:
+        log = [line for proxy in lab.proxies for line in proxy.lines]
+        try:
+            async with asyncio.timeout(30):
+                await lab.down()
+        except TimeoutError:
+            why = why or "the proxy does not end"
+    for proxy in lab.proxies:
+        if any("panicked at" in line for line in proxy.lines):
+            why = "the proxy panicked: " + next(line for line in proxy.lines if "panicked at" in line)
+    print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)
+    if why is not None and options.verbose:
+        print("\n".join(f"    {line[:400]}" for line in log[-options.verbose :]), flush=True)
+    return why is None
+
+
+async def run_all(options):
+    directory = tempfile.mkdtemp(prefix="mmsproxy-clips-")
+    clips = make_clips(directory)
+    options.files = {name: asf.AsfFile(path) for name, path in clips.items()}
+    gate = asyncio.Semaphore(options.jobs)
+    chosen = [s for s in SCENARIOS if options.only in s[0]]
+
+    async def gated(number, name, function, limit):
+        async with gate:
+            return await run_one(options, number, name, function, limit)
+
+    results = await asyncio.gather(*(gated(n, *s[:3]) for n, s in enumerate(chosen) if not s[3]))
+    for number, (name, function, limit, alone) in enumerate(chosen):
+        if alone:
+            results.append(await run_one(options, number, name, function, limit))
+    shutil.rmtree(directory, ignore_errors=True)
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    return 0 if results and all(results) else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary", help="the mmsproxy executable")
+    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name has this in it")
+    parser.add_argument("--jobs", type=int, default=4, help="scenarios at a time")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the 200 viewers watch")
+    parser.add_argument("--keep", action="store_true", help="keep the configs")
+    parser.add_argument("--verbose", type=int, default=0, metavar="LINES", help="of the proxy's log after a failure")
+    options = parser.parse_args()
+    options.binary = os.path.abspath(options.binary)
+    sys.exit(asyncio.run(run_all(options)))
+
+
+if __name__ == "__main__":
+    main()

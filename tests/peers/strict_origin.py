@@ -1,0 +1,794 @@
+#!/usr/bin/env python3
+"""An MMS origin on loopback that holds its client to every MUST of [MS-MMSP] 3.1 and of the message syntax.
+
+As a command it serves files (`--file`, `--broadcast`, `--playlist`) and writes each message and each breach as a JSON
+line to `--log`; as a library (`Origin`) it lets a test await what arrived. See README.md for the faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import random
+import struct
+import sys
+import time
+from dataclasses import dataclass, field
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import asf  # noqa: E402
+import mmsp  # noqa: E402
+
+FAULTS = ("refuse", "stall-connect", "stall-open", "stall-media", "close-mid", "garbage", "huge-length", "huge-header", "bad-asf")
+NO_LIMIT = (0, 0x00FFFFFF)
+
+
+class Point:
+    """What one name stands for: a file, a looped file as a broadcast, or files one after the other."""
+
+    def __init__(self, name, paths, kind="file", ends=None):
+        self.name, self.kind, self.ends = name, kind, ends
+        self.files = [path if isinstance(path, asf.AsfFile) else asf.AsfFile(path) for path in paths]
+        self.began = None
+
+    @property
+    def file(self):
+        return self.files[0]
+
+    def header(self, entry=0):
+        header = self.files[entry].header
+        return header.as_broadcast() if self.kind == "broadcast" else header.bytes
+
+    def live_location(self, speed):
+        """Where a broadcast is now."""
+        if self.began is None:
+            self.began = time.monotonic()
+        now_ms = (time.monotonic() - self.began) * 1000 * speed
+        turn, rest = divmod(now_ms, self.file.period_ms)
+        number = 0
+        for candidate, packet in enumerate(self.file.parsed):
+            if packet.send_time > rest:
+                break
+            number = candidate
+        return int(turn) * len(self.file.packets) + number
+
+
+@dataclass
+class Config:
+    points: list = field(default_factory=list)
+    version: str = "9.1.1.3841"
+    auth: str = ""
+    user: str = "viewer"
+    password: str = "secret"
+    redirects: dict = field(default_factory=dict)  # name or "*": URL
+    faults: dict = field(default_factory=dict)  # name or "*": one of FAULTS
+    fault_after: int = 10  # packets before stall-media, close-mid, garbage
+    ping: float = 0.0
+    ping_early: bool = False
+    file_id: int = 1
+    think: float = 0.0  # waits so long before each reply, to catch a client that does not wait for it
+    speed: float = 1.0
+    strip: bool = True
+    header_piece: int = 0
+    expect_via: bool = False
+    host: str = "127.0.0.1"
+    port: int = 0
+    log: object = None
+    hold_entries: float = 0.0  # after a StreamChange, wait for the client's start at most so long
+
+
+class Origin:
+    """The listener and what all its sessions said."""
+
+    def __init__(self, config):
+        self.config, self.log, self.sessions = config, [], []
+        self.points = {point.name: point for point in config.points}
+        self.port, self.server, self.changed = None, None, asyncio.Event()
+
+    async def start(self):
+        self.server = await asyncio.start_server(self._accept, self.config.host, self.config.port)
+        self.port = self.server.sockets[0].getsockname()[1]
+        if self.config.faults.get("*") == "refuse":
+            self.server.close()
+        return self
+
+    async def _accept(self, reader, writer):
+        session = Session(self, len(self.sessions) + 1, reader, writer)
+        session.task = asyncio.current_task()
+        self.sessions.append(session)
+        try:
+            await session.run()
+        except asyncio.CancelledError:
+            pass  # `stop` ends the sessions that wait for ever
+        finally:
+            session.ended = True
+            session.record("ended")
+
+    async def stop(self):
+        self.server.close()
+        for session in self.sessions:
+            session.abort()
+            session.task.cancel()
+        await asyncio.gather(*(session.task for session in self.sessions), return_exceptions=True)
+
+    def write(self, entry):
+        self.log.append(entry)
+        if self.config.log:
+            self.config.log.write(json.dumps(entry) + "\n")
+            self.config.log.flush()
+        self.changed.set()
+
+    @property
+    def deviations(self):
+        return [f"session {e['session']}: {e['deviation']} ([MS-MMSP] {e['section']})" for e in self.log if "deviation" in e]
+
+    def messages(self, name, session=None):
+        return [e for e in self.log if e.get("message") == name and session in (None, e["session"])]
+
+    async def wait_for(self, condition, timeout=10.0):
+        """Waits until `condition()` is true; raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def wait_message(self, name, count=1, timeout=10.0):
+        await self.wait_for(lambda: len(self.messages(name)) >= count, timeout)
+        return self.messages(name)[count - 1]
+
+    async def wait_all_ended(self, timeout=10.0):
+        await self.wait_for(lambda: all(s.ended for s in self.sessions), timeout)
+
+
+class Over(Exception):
+    """The session is done; the connection is to be closed."""
+
+
+class Session:
+    """One client. `state` is what it may say next."""
+
+    def __init__(self, origin, number, reader, writer):
+        self.origin, self.config, self.number = origin, origin.config, number
+        self.reader, self.writer = reader, writer
+        self.state, self.ended, self.broken = "connect", False, False
+        self.inbox, self.arrived = [], asyncio.Event()
+        self.sent, self.received = 0, 0
+        self.began = time.monotonic()
+        self.name = mmsp.SubscriberName("")
+        self.point, self.entry, self.opened, self.closed_file = None, 0, False, False
+        self.asked_pair = False
+        self.client_id = random.SystemRandom().getrandbits(32)
+        self.scheme, self.next_shared, self.next_header, self.next_play = None, 1, 1, 9
+        self.selection, self.switched, self.joined, self.replacing = {}, False, set(), {}
+        self.sequence, self.incarnation, self.last_start, self.start_outstanding = 0, None, None, False
+        self.streaming, self.media_sent = None, 0
+        self.log_due, self.log_due_since = None, 0.0
+        self.pings = []
+        self.challenge, self.nonce = None, os.urandom(8)
+
+    # -- the record --
+
+    def record(self, event, **more):
+        self.origin.write({"t": round(time.monotonic() - self.began, 4), "session": self.number, "event": event, **more})
+
+    def deviate(self, section, text):
+        self.record("deviation", deviation=text, section=section)
+
+    def report(self, found):
+        for level, section, text in found:
+            if level == "deviation":
+                self.deviate(section, text)
+            else:
+                self.record("note", note=text, section=section)
+
+    # -- sending --
+
+    def send(self, name, **fields):
+        self.writer.write(mmsp.packet([mmsp.encode(name, **fields)], self.sent))
+        self.sent += 1
+
+    async def reply(self, to, name, allowed=(), **fields):
+        """Answers after a pause in which nothing but `allowed` (and Pong) may come."""
+        if self.config.think:
+            await asyncio.sleep(self.config.think)
+        for message in self.inbox:
+            if message.name not in (*allowed, "Pong", "CloseFile"):
+                self.deviate("3.1.5", f"{message.name} before the reply to {to}")
+        self.send(name, **fields)
+
+    def fault(self):
+        name = self.point.name if self.point else None
+        return self.config.faults.get(name) or self.config.faults.get("*")
+
+    def abort(self):
+        self.broken = True
+        if self.streaming:
+            self.streaming.cancel()
+        self.writer.transport.abort()
+
+    # -- life --
+
+    async def run(self):
+        receiver = asyncio.create_task(self._receive())
+        pinger = asyncio.create_task(self._ping())
+        self.record("connected")
+        try:
+            while True:
+                while not self.inbox:
+                    if receiver.done():
+                        raise Over
+                    self.arrived.clear()
+                    await self.arrived.wait()
+                await self._handle(self.inbox.pop(0))
+        except Over:
+            pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.broken = True
+        except mmsp.Malformed as error:
+            self.deviate(error.section, str(error))
+        finally:
+            for task in (receiver, pinger, self.streaming):
+                if task:
+                    task.cancel()
+            self._check_end()
+            try:
+                self.writer.close()
+            except ConnectionError:
+                pass
+
+    async def _receive(self):
+        deframer = mmsp.Deframer(data_allowed=False)
+        try:
+            while True:
+                data = await self.reader.read(65536)
+                if not data:
+                    break
+                for control in deframer.feed(data):
+                    self.report(mmsp.check_packet(control, self.received))
+                    self.received += 1
+                    for raw in control.messages:
+                        message = mmsp.decode(raw)
+                        self._record_message(message)
+                        self.report(mmsp.check_message(message))
+                        if message.name == "Pong":
+                            self._pong()
+                        else:
+                            self.inbox.append(message)
+                self.arrived.set()
+        except mmsp.Malformed as error:
+            self.deviate(error.section, str(error))
+        except ConnectionError as error:
+            if not self.broken and not self.closed_file:
+                self.record("reset", error=str(error))
+        finally:
+            self.arrived.set()
+
+    def _record_message(self, message):
+        fields = {}
+        for name, value in message.fields.items():
+            fields[name] = value.hex() if isinstance(value, bytes) else value
+        more = {}
+        if message.name == "Connect":
+            more["subscriber_name"] = mmsp.SubscriberName(message.subscriber_name).fields()
+        self.record("message", message=message.name, fields=fields, size=message.size, **more)
+
+    async def _ping(self):
+        if not self.config.ping:
+            return
+        while True:
+            await asyncio.sleep(self.config.ping)
+            if self.last_start is not None or self.config.ping_early and self.state != "connect":
+                self.pings.append(time.monotonic())
+                self.send("Ping")
+
+    def _pong(self):
+        if self.pings:
+            self.pings.pop(0)
+        else:
+            self.record("note", note="an unasked Pong", section="3.1.5.13")
+
+    def _check_end(self):
+        if self.broken:
+            return
+        if self.opened and not self.closed_file and not self.name.wms4:
+            self.deviate("3.1.4.8", f"closed the connection without CloseFile while {self.state}")
+        if self.log_due:
+            self.deviate("3.1.4.5" if self.log_due == "stop" else "3.1.5.18", f"no Logging after the {self.log_due}")
+        if any(time.monotonic() - sent > 3 for sent in self.pings):
+            self.deviate("3.1.5.13", "a Ping was not answered")
+
+    # -- what the client says --
+
+    async def _handle(self, message):
+        handler = getattr(self, f"_on_{message.name}", None)
+        if handler is None:
+            return
+        self._check_logging(message)
+        await handler(message)
+        if not self.writer.transport.is_closing():
+            await self.writer.drain()
+
+    def _check_logging(self, message):
+        if not self.log_due or message.name == "Logging":
+            return
+        if time.monotonic() - self.log_due_since < 0.05 and message.name in ("StreamSwitch", "StopPlaying"):
+            return  # it crossed our EndOfStream
+        section = "3.1.4.5" if self.log_due == "stop" else "3.1.5.18"
+        self.deviate(section, f"{message.name} where Logging was due after the {self.log_due}")
+        self.log_due = None
+
+    def _expect(self, message, *states):
+        if self.state not in states:
+            self.deviate("3.1.5", f"{message.name} while {self.state}")
+
+    def _check_file_id(self, message):
+        if message.open_file_id != self.config.file_id:
+            self.deviate(message.section, f"{message.name}.openFileId is {message.open_file_id}, not {self.config.file_id}")
+
+    def _check_incarnation(self, message):
+        """3.1.1: two counters as from Windows Media 9 on, or one as before; the first OpenFile tells which."""
+        value, name = message.play_incarnation, message.name
+        if self.scheme is None:
+            self.scheme = {9: "two counters", 1: "one counter"}.get(value)
+            if self.scheme is None:
+                self.deviate("3.1.1", f"the first incarnation is {value}, neither 9 nor 1")
+                self.scheme = "unknown"
+        if self.scheme == "one counter":
+            if value != self.next_shared:
+                self.deviate("3.1.1", f"{name}.playIncarnation is {value}, the next of one counter is {self.next_shared}")
+            self.next_shared = value + 1 if value < 0xFE else 1
+        elif self.scheme == "two counters" and name == "ReadBlock":
+            if value != self.next_header:
+                self.deviate("3.1.1", f"ReadBlock.playIncarnation is {value}, HeaderIncarnation is {self.next_header}")
+            self.next_header = value + 1 if value < 8 else 1
+        elif self.scheme == "two counters":
+            if value != self.next_play:
+                self.deviate("3.1.1", f"{name}.playIncarnation is {value}, PlayIncarnation is {self.next_play}")
+            self.next_play = value + 1 if value < 0xFE else 9
+
+    async def _on_Connect(self, message):
+        self._expect(message, "connect")
+        self.name = mmsp.SubscriberName(message.subscriber_name)
+        for text in self.name.deviations:
+            self.deviate("2.2.4.17", text)
+        if self.config.expect_via:
+            if not self.name.host_param or not self.name.host_string or not self.name.via:
+                self.deviate("2.2.4.17", f"a proxied Connect without Host, HOST or VIA: {self.name.fields()}")
+        if self.fault() == "stall-connect":
+            await asyncio.Event().wait()
+        if self.fault() == "huge-length":
+            packet = bytearray(mmsp.packet([mmsp.encode("ReportConnectedEX")], 0))
+            struct.pack_into("<I", packet, 8, 0xFFFFFFF0)
+            self.writer.write(bytes(packet))
+            return
+        await self.reply("Connect", "ReportConnectedEX", server_version_info=self.config.version,
+                         authen_package=self.config.auth.upper())
+        self.state = "funnel"
+        if self.config.ping_early:
+            self.pings.append(time.monotonic())
+            self.send("Ping")
+
+    async def _on_FunnelInfo(self, message):
+        self._expect(message, "funnel")
+        if message.play_incarnation != mmsp.DISABLE_PACKET_PAIR:
+            self.deviate("3.1.5.3", f"FunnelInfo asks for packet-pair 0x{message.play_incarnation:08X}, which we denied")
+        await self.reply("FunnelInfo", "ReportFunnelInfo", n_cubs=self.client_id)
+
+    async def _on_ConnectFunnel(self, message):
+        self._expect(message, "funnel")
+        if "\\TCP\\" not in message.funnel_name.upper():
+            await self.reply("ConnectFunnel", "ReportDisconnectedFunnel", hr=0xC00D000C)
+            return
+        await self.reply("ConnectFunnel", "ReportConnectedFunnel", funnel_name="Funnel Of The Gods\0")
+        self.state = "open"
+
+    async def _on_OpenFile(self, message):
+        self._expect(message, "open")
+        self._check_incarnation(message)
+        file_name = message.file_name.split("\0")[0]
+        self.file_name = file_name
+        if self.fault() == "stall-open" or self.config.faults.get(file_name) == "stall-open":
+            await asyncio.Event().wait()
+        url = self.config.redirects.get(file_name) or self.config.redirects.get("*")
+        if url:
+            await self.reply("OpenFile", "ReportRedirect", redirect_type=1, location=url)
+            await self.writer.drain()
+            raise Over
+        if self.config.auth and not self._accepts(message.token_data, first=True):
+            await self._send_challenge(message, self._first_challenge())
+            return
+        await self._open(message)
+
+    async def _open(self, message):
+        self.point = self.origin.points.get(self.file_name)
+        if self.point is None:
+            await self.reply(message.name, "ReportOpenFile", hr=mmsp.NS_E_FILE_NOT_FOUND,
+                             play_incarnation=message.play_incarnation, open_file_id=0)
+            self.state = "open"
+            return
+        header, kind = self.point.file.header, self.point.kind
+        attributes = {"file": mmsp.CANSEEK | (mmsp.CANSTRIDE if header.video else 0), "broadcast": mmsp.BROADCAST,
+                      "playlist": mmsp.PLAYLIST, "broadcast-playlist": mmsp.BROADCAST | mmsp.PLAYLIST}[kind]
+        endless = kind == "broadcast"
+        duration = 0.0 if endless else header.duration
+        size = len(self.point.header())
+        if self.fault() == "huge-header":
+            size = 0x7FFFFFFF
+        self.opened, self.state = True, "block"
+        await self.reply(message.name, "ReportOpenFile", play_incarnation=message.play_incarnation,
+                         open_file_id=self.config.file_id, file_attributes=attributes, file_duration=duration,
+                         file_blocks=int(-(-duration // 1)), file_packet_size=header.packet_size,
+                         file_packet_count=0 if endless else len(self.point.file.packets),
+                         file_bit_rate=header.max_bit_rate, file_header_size=size)
+
+    # -- authentication: Basic by its rule, NTLM as three fixed tokens of which the last is bound to this connection --
+
+    def _first_challenge(self):
+        return mmsp.utf16('realm="strict"\0') if self.config.auth == "basic" else bytes(2)
+
+    async def _send_challenge(self, message, token):
+        self.challenge = random.getrandbits(32)
+        self.state = "auth"
+        await self.reply(message.name, "SecurityChallenge", play_incarnation=message.play_incarnation,
+                         cookie=self.challenge, token=token)
+
+    def _accepts(self, token, first=False):
+        if self.config.auth == "basic":
+            want = base64.b64encode(f"{self.config.user}:{self.config.password}".encode()) + b"\0"
+            return token == want
+        return not first and mmsp.ntlm_token(token) == ntlm_authenticate(self.nonce, self.config.password)
+
+    async def _on_SecurityResponse(self, message):
+        self._expect(message, "auth")
+        if message.cookie != self.challenge:
+            self.deviate("2.2.4.24", f"cookie is {message.cookie}, not {self.challenge}")
+        if self.config.auth == "ntlm":
+            if message.token[:2] != b"\0\0":
+                self.deviate("2.2.4.24", "an NTLM pToken that does not begin with two zero bytes")
+            if mmsp.ntlm_token(message.token) == mmsp.NEGOTIATE:
+                await self._send_challenge(message, mmsp.ntlm_auth(ntlm_challenge(self.nonce)))
+                return
+        elif not message.token.endswith(b"\0"):
+            self.deviate("2.2.4.24", "a Basic pToken without its NUL")
+        if self._accepts(message.token):
+            await self._open(message)
+        else:
+            self.record("denied")
+            await self._send_challenge(message, self._first_challenge())
+
+    # -- header --
+
+    async def _on_ReadBlock(self, message):
+        self._expect(message, "block", "ready")
+        self._check_file_id(message)
+        self._check_incarnation(message)
+        await self.reply("ReadBlock", "ReportReadBlock", play_incarnation=message.play_incarnation)
+        await self._send_header(message.play_incarnation)
+        self.state = "ready"
+
+    async def _send_header(self, incarnation):
+        header = self.point.header(self.entry)
+        if self.fault() == "bad-asf":
+            header = bytearray(header)
+            header[30:46] = os.urandom(16)
+            header[46:54] = b"\xff" * 8
+        piece = min(self.config.header_piece or 0xFFFF, self.point.files[self.entry].header.packet_size)
+        pieces = [bytes(header[at : at + piece]) for at in range(0, len(header), piece)]
+        for number, data in enumerate(pieces):
+            last = number == len(pieces) - 1 and self.fault() != "huge-header"
+            self.writer.write(mmsp.data_packet(number, incarnation & 0xFF, 0x0C if last else 0x04, data))
+        number = len(pieces)
+        while self.fault() == "huge-header":
+            self.writer.write(mmsp.data_packet(number, incarnation & 0xFF, 0x04, bytes(piece)))
+            await self.writer.drain()
+            await asyncio.sleep(0)
+            number += 1
+            if self.writer.transport.is_closing() or self.reader.at_eof():
+                raise Over
+
+    async def _on_CancelReadBlock(self, message):
+        self.record("note", note="CancelReadBlock over TCP", section="3.1.6.1")
+
+    # -- streams --
+
+    async def _on_StreamSwitch(self, message):
+        self._expect(message, "ready", "streaming", "changing")
+        available = set(self.point.files[self.entry].header.streams)
+        if self.state != "streaming":
+            named = set()
+            for source, destination, level in message.entries:
+                if destination == 0xFFFF:
+                    named.add(source)
+                else:
+                    named.add(destination)
+                    if level == 2:
+                        self.deviate("3.1.4.2", f"stream {destination} is marked off by level 2, not by destination 0xFFFF")
+            if named != available:
+                self.deviate("3.1.4.2", f"StreamSwitch names {sorted(named)} of {sorted(available)}")
+        for source, destination, level in message.entries:
+            if destination == 0xFFFF:
+                self.selection.pop(source, None)
+                self.joined.discard(source)
+            elif level == 2:
+                self.selection.pop(destination, None)
+                self.joined.discard(destination)
+            else:
+                if source not in (0xFFFF, destination):
+                    self.replacing[destination] = source
+                self.selection[destination] = level
+        self.switched = True
+        await self.reply("StreamSwitch", "ReportStreamSwitch", allowed=("StartPlaying", "StartStriding"))
+
+    def _wanted(self, payload):
+        stream = payload.stream
+        level = self.selection.get(stream)
+        if level is None or level == 1 and not payload.key:
+            return False
+        if stream not in self.joined:
+            header = self.point.files[self.entry].header
+            if payload.offset and len(payload.replicated) != 1 or stream in header.video and not payload.key:
+                return False
+            self.joined.add(stream)
+            replaced = self.replacing.pop(stream, None)
+            if replaced is not None:
+                self.selection.pop(replaced, None)
+                self.joined.discard(replaced)
+        return True
+
+    # -- playing --
+
+    async def _on_StartPlaying(self, message):
+        await self._start(message, 1.0, "ReportStartedPlaying")
+
+    async def _on_StartStriding(self, message):
+        if self.point and not self.point.file.header.video:
+            self.record("note", note="StartStriding without CANSTRIDE", section="2.2.4.7")
+        await self._start(message, message.rate, "ReportStartStriding")
+
+    async def _start(self, message, rate, answer):
+        self._expect(message, "ready", "changing")
+        self._check_file_id(message)
+        self._check_incarnation(message)
+        accel = message.fields.get("dw_accel_bandwidth")
+        if accel is not None and int(self.config.version.split(".")[0]) < 9:
+            self.record("note", note="accel fields to a server below 9", section="3.1.4.2.1")
+        if not self.switched:
+            if self.name.wms4:
+                self.selection = dict.fromkeys(self.point.file.header.streams, 0)
+            else:
+                self.record("note", note="Start without StreamSwitch: no stream is selected", section="3.1.4.2")
+        changing = self.state == "changing"
+        if not changing and self.streaming:
+            self.streaming.cancel()
+            self.streaming = None
+        self.last_start = message.play_incarnation
+        fields = {"tiger_file_id": self.config.file_id} if answer == "ReportStartedPlaying" else {}
+        await self.reply(message.name, answer, play_incarnation=message.play_incarnation, **fields)
+        self.incarnation = message.play_incarnation
+        if self.sequence & 0xFF == 0xFF:
+            self.sequence += 1  # 2.2.2: the last one carried 0xFE, so 0xFF is left out
+        self.state = "streaming"
+        if not changing:
+            self.streaming = asyncio.create_task(self._guard(self._stream(message, rate)))
+        else:
+            self.held.set()
+
+    async def _guard(self, work):
+        try:
+            await work
+        except ConnectionError:
+            self.broken = True
+        except Exception as error:  # a bug of ours must not look like a stall of the proxy
+            self.deviate("origin", f"internal error: {error!r}")
+            raise
+
+    def _start_location(self, message):
+        file = self.point.file
+        if self.point.kind == "broadcast":
+            location = self.point.live_location(self.config.speed)
+            while location % len(file.packets) and not file.has_key(location % len(file.packets)):
+                location -= 1
+            return location
+        if message.location_id not in (0, mmsp.UNUSED):
+            return message.location_id
+        if message.asf_offset not in (0, mmsp.UNUSED):
+            return max(0, message.asf_offset - file.header.size) // file.header.packet_size
+        return file.packet_at(message.position if message.position < 1e300 else 0.0)
+
+    async def _stream(self, message, rate):
+        location = self._start_location(message)
+        until = None
+        if message.name == "StartPlaying" and message.frame_offset not in NO_LIMIT:
+            limit = message.frame_offset & 0x7FFFFFFF
+            until = limit if message.frame_offset < 0x80000000 else limit + message.position * 1000
+        entries = range(self.entry, len(self.point.files))
+        for entry in entries:
+            if entry != entries[0]:
+                if not await self._change(entry):
+                    return
+                location = 0
+            await self._send_entry(location, rate, until, message.fields.get("dw_accel_bandwidth", 0),
+                                   message.fields.get("dw_accel_duration", 0))
+        self._end_of_stream(0)
+        self.state = "ready"
+
+    def _end_of_stream(self, hr):
+        self.send("ReportEndOfStream", hr=hr, play_incarnation=self.last_start)
+        if not self.name.wms4 and not self.name.token.startswith("NSPlayer/4."):
+            self.log_due, self.log_due_since = "end of the stream", time.monotonic()
+
+    async def _change(self, entry):
+        below_9 = int(self.config.version.split(".")[0]) < 9
+        self._end_of_stream(0 if below_9 else 1)
+        self.entry = entry
+        header = self.point.files[entry].header
+        self.state, self.held = "changing", asyncio.Event()
+        self.send("ReportStreamChange", cb_packet_size=header.packet_size, cb_header_size=header.size,
+                  dw_bit_rate=header.max_bit_rate)
+        self.incarnation = 0xFF
+        self.selection = {number: self.selection.get(number, 0) for number in header.streams}
+        self.joined = set()
+        await self._send_header(0xFF)
+        if self.config.hold_entries:
+            try:
+                await asyncio.wait_for(self.held.wait(), self.config.hold_entries)
+            except asyncio.TimeoutError:
+                pass
+        return True
+
+    async def _send_entry(self, location, rate, until, accel_bandwidth=0, accel_ms=0):
+        point, file = self.point, self.point.files[self.entry]
+        endless = point.kind == "broadcast"
+        began = time.monotonic()
+        first = file.send_time(min(location, len(file.packets) - 1) if not endless else location)
+        step, bits, lead_ms = 1 if rate > 0 else -1, 0, 0
+        while endless or 0 <= location < len(file.packets):
+            sent_at = file.send_time(location)
+            if until is not None and sent_at >= until:
+                break
+            if point.ends is not None and endless and sent_at >= point.ends * 1000:
+                break
+            due = began + max(0, abs(sent_at - first) - lead_ms) / 1000 / (abs(rate) * self.config.speed)
+            if accel_bandwidth and abs(sent_at - first) < accel_ms:
+                # 3.2.5.11: so much content at that bit rate; from then on real time, ahead by what was gained.
+                due = began + bits / accel_bandwidth
+                lead_ms = max(0, abs(sent_at - first) - (due - began) * 1000 * self.config.speed)
+            delay = due - time.monotonic()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            packet = file.looped(location) if endless else file.packets[location]
+            if abs(rate) != 1:
+                video = set(file.header.video)
+                data = asf.select(packet, lambda p: p.stream in video and p.key and self._wanted(p))
+            else:
+                data = asf.select(packet, self._wanted)
+            if data is not None:
+                if self.config.strip and not self.name.wms4:
+                    data = asf.strip(data)
+                await self._send_media(location, data)
+                bits += len(data) * 8
+            location += step
+
+    async def _send_media(self, location, data):
+        if self.media_sent >= self.config.fault_after:
+            fault = self.fault()
+            if fault == "stall-media":
+                await asyncio.Event().wait()
+            if fault == "close-mid":
+                self.abort()
+                await asyncio.Event().wait()
+            if fault == "garbage":
+                self.broken = True
+                self.writer.write(b"\xA5\x5A\xC3\x3C\x99\x66\x03\x00" * 64)
+                await asyncio.Event().wait()
+        self.writer.write(mmsp.data_packet(location, self.incarnation & 0xFF, self.sequence & 0xFF, data))
+        self.sequence += 1
+        self.media_sent += 1
+        await self.writer.drain()
+
+    # -- the end --
+
+    async def _on_StopPlaying(self, message):
+        self._check_file_id(message)
+        if self.last_start is None:
+            self.deviate("3.1.4.5", "StopPlaying before any Start")
+        elif message.play_incarnation != self.last_start:
+            self.deviate("2.2.4.27", f"StopPlaying.playIncarnation is {message.play_incarnation}, not {self.last_start}")
+        if self.state not in ("streaming", "changing") and not self.log_due:
+            self.deviate("3.1.4.5", f"StopPlaying while {self.state}")
+        if self.streaming:
+            self.streaming.cancel()
+            self.streaming = None
+        self.log_due = None if self.name.wms4 else "stop"
+        self.log_due_since = time.monotonic()
+        self.state = "ready"
+        await self.reply("StopPlaying", "ReportEndOfStream", allowed=("Logging",), play_incarnation=message.play_incarnation)
+
+    async def _on_Logging(self, message):
+        if not self.log_due:
+            self.record("note", note="Logging that nothing asked for", section="3.1.4.5")
+        self.log_due = None
+        source = mmsp.log_source_id(message.log)
+        if source != self.config.file_id:
+            self.deviate("3.1.4.5", f"dwSourceId is {source}, not the File-ID {self.config.file_id}")
+
+    async def _on_CloseFile(self, message):
+        self._check_file_id(message)
+        if not self.opened:
+            self.deviate("3.1.4.8", "CloseFile without an open file")
+        if self.state in ("streaming", "changing"):
+            self.deviate("3.1.4.8", "CloseFile while streaming")
+        self.closed_file = True
+        raise Over
+
+
+def ntlm_challenge(nonce):
+    """A fixed CHALLENGE message around this connection's nonce."""
+    return b"NTLMSSP\0" + struct.pack("<I", 2) + bytes(12) + nonce + bytes(24)
+
+
+def ntlm_authenticate(nonce, password):
+    """What only a client that saw this connection's nonce and knows the password can say."""
+    return b"NTLMSSP\0" + struct.pack("<I", 3) + hashlib.sha256(nonce + password.encode()).digest()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--file", action="append", default=[], metavar="PATH")
+    parser.add_argument("--name", action="append", default=[], metavar="NAME", help="of the --file at the same place")
+    parser.add_argument("--broadcast", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--ends", type=float, help="seconds after which the broadcasts end")
+    parser.add_argument("--playlist", action="append", default=[], metavar="NAME=FILE,FILE")
+    parser.add_argument("--playlist-broadcast", action="store_true", help="playlists carry the BROADCAST attribute")
+    parser.add_argument("--version", default="9.1.1.3841")
+    parser.add_argument("--auth", choices=("basic", "ntlm"), default="")
+    parser.add_argument("--user", default="viewer")
+    parser.add_argument("--password", default="secret")
+    parser.add_argument("--redirect", metavar="URL")
+    parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--fault-after", type=int, default=10, metavar="PACKETS")
+    parser.add_argument("--ping", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--ping-early", action="store_true", help="also during the handshake")
+    parser.add_argument("--file-id", type=int, default=1)
+    parser.add_argument("--think", type=float, default=0.0, metavar="SECONDS", help="pause before each reply")
+    parser.add_argument("--speed", type=float, default=1.0, help="times real time")
+    parser.add_argument("--no-strip", action="store_true", help="leave padding in")
+    parser.add_argument("--header-piece", type=int, default=0, metavar="BYTES")
+    parser.add_argument("--hold-entries", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--listen", default="127.0.0.1:0")
+    parser.add_argument("--log")
+    args = parser.parse_args()
+    points = [Point(name, [path]) for name, path in zip(args.name, args.file, strict=True)]
+    points += [Point(*_named(text), "broadcast", args.ends) for text in args.broadcast]
+    kind = "broadcast-playlist" if args.playlist_broadcast else "playlist"
+    points += [Point(*_named(text), kind) for text in args.playlist]
+    host, _, port = args.listen.rpartition(":")
+    config = Config(points=points, version=args.version, auth=args.auth, user=args.user, password=args.password,
+                    redirects={"*": args.redirect} if args.redirect else {},
+                    faults={"*": args.fault} if args.fault else {}, fault_after=args.fault_after, ping=args.ping,
+                    ping_early=args.ping_early, file_id=args.file_id, think=args.think, speed=args.speed,
+                    strip=not args.no_strip, header_piece=args.header_piece, host=host, port=int(port),
+                    hold_entries=args.hold_entries, log=open(args.log, "a", encoding="utf-8") if args.log else None)
+
+    async def serve():
+        origin = await Origin(config).start()
+        print(f"listening {origin.port}", flush=True)
+        await asyncio.Event().wait()
+
+    try:
+        asyncio.run(serve())
+    except KeyboardInterrupt:
+        pass
+
+
+def _named(text):
+    name, _, files = text.partition("=")
+    return name, files.split(",")
+
+
+if __name__ == "__main__":
+    main()
