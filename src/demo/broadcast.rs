@@ -54,7 +54,7 @@ impl Broadcast {
         }
         let first_send_ms = first_send_ms.filter(|_| round.period_ms() > 0).ok_or(BroadcastError::Empty)?;
         let header = file.header().as_broadcast();
-        // LIVE is left out: VLC, libmms and xine take a stream with it for a file (clients.md 10.8 of our notes).
+        // LIVE is left out: VLC, libmms and xine take a stream with it for a file.
         let description = Description { broadcast: true, bit_rate: header.bit_rate(), ..Description::default() };
         Ok(Self {
             preroll: header.preroll().min(MOST_LEAD),

@@ -224,7 +224,7 @@ class Client:
         if name == "Ping":
             self.pings += 1
             if not self.started_once:
-                self.deviate("3.2.6.1", "Ping before the first start (clients.md 10.4)")
+                self.deviate("3.2.6.1", "Ping before the first start")
             if message.size != 16:
                 self.deviate("2.2.4.1", f"a Ping of {message.size} bytes")
             self.send("Pong")

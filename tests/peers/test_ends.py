@@ -8,7 +8,7 @@ from lab import expect, expect_none, scenario
 
 
 def _playlists():
-    # The version each viewer is told decides what a Microsoft player makes of hr (mmsp.md 11.1); free players need 1.
+    # The version each viewer is told decides what a Microsoft player makes of hr; free players need 1.
     for version in ("9.1.1.3841", "4.1.0.3930"):
         for identity in ("libmms", "wmp9"):
             for kind in ("playlist", "broadcast-playlist"):

@@ -227,7 +227,7 @@ impl Viewer {
             Err(error) => return Err(error.into()),
         }
         if std::mem::take(is_first) && looks_like_http(deframer.buffer()) {
-            // libmms asks for a page first and VLC last: a close at once makes both go on (clients.md 10.3).
+            // libmms asks for a page first and VLC last: a close at once makes both go on.
             return Err(ViewerError::Http);
         }
         Ok(())

@@ -77,7 +77,7 @@ impl PositionFields {
                 Some(asf_offset) => Self { asf_offset, ..unused },
                 None => Self { position: 0.0, ..unused },
             },
-            // Unused in all three is ambiguous (mmsp.md has no answer either), the time 0 is what every player sends.
+            // Unused in all three is ambiguous, the time 0 is what every player sends.
             Position::Default => Self { position: 0.0, ..unused },
         }
     }

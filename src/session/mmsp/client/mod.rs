@@ -167,7 +167,7 @@ impl Client {
             name: String::new(),
             late_report: false,
         };
-        // Packet-pair through a proxy would measure one hop only, so it is never asked for: mmsp.md 9.
+        // Packet-pair through a proxy would measure one hop only, so it is never asked for.
         client.send(out::Connect { play_incarnation: PacketPairMode::DISABLE, subscriber_name: name });
         client.await_reply(now);
         client

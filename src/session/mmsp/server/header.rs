@@ -48,7 +48,7 @@ impl HeaderSend {
         }
         let piece = self.rest.split_to(self.piece_size.min(self.rest.len()));
         // ffmpeg goes on only after 0x04 and VLC, libmms and xine finish at bit 3, so 0x00 in the middle, which
-        // [MS-WMSP] would allow, is never sent (clients.md 2).
+        // [MS-WMSP] would allow, is never sent.
         let flags = if self.rest.is_empty() { AF_HEADER_LAST } else { AF_HEADER };
         let mut packet = BytesMut::with_capacity(8 + piece.len());
         packet.put_slice(&data::encode_header(LocationId(self.next_location), self.incarnation, flags, piece.len()));

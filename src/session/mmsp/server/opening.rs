@@ -100,7 +100,7 @@ pub(super) fn report_open_file(opened: &Opened, player: &Player, play_incarnatio
         (description.can_stride, FileAttributes::CAN_STRIDE),
         (description.can_seek, FileAttributes::CAN_SEEK),
         (description.broadcast, FileAttributes::BROADCAST),
-        // VLC, libmms and xine take BROADCAST with LIVE for a file and seek in it, clients.md 10.8.
+        // VLC, libmms and xine take BROADCAST with LIVE for a file and seek in it.
         (description.live && !player.is_free(), FileAttributes::LIVE),
         (description.playlist, FileAttributes::PLAYLIST),
     ];

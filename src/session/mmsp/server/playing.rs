@@ -23,7 +23,7 @@ impl Session {
         if !choices.is_empty() {
             self.outputs.push_back(Output::Request(Request::Select(choices)));
         }
-        // Streams that do not exist are no error (clients.md 10.11): xine sends entries of zeros.
+        // Streams that do not exist are no error: xine sends entries of zeros.
         self.send(now, out::ReportStreamSwitch { hr: HResult::S_OK });
     }
 
@@ -41,7 +41,7 @@ impl Session {
         let names_a_place = !matches!(play.from, Position::Default | Position::Time(Duration::ZERO));
         let is_streaming = matches!(state, State::Streaming(..));
         let mut content = match state {
-            // 3.2.5.11 ignores the position while STREAMING. libmms seeks that way all the same (clients.md 4), so a
+            // 3.2.5.11 ignores the position while STREAMING. libmms seeks that way all the same, so a
             // place that is named counts unless this answers a StreamChange.
             State::Streaming(content, mut media)
                 if media.awaits_start() || !names_a_place && media.rate() == play.rate =>

@@ -52,7 +52,7 @@ impl Session {
             }
             (State::Opening { incarnation }, Reply::Refused(refusal)) => {
                 self.send(now, refused_open_file(hresult(&refusal), incarnation));
-                // clients.md 10.9: MPlayer looks at no code at all and VLC at openFileId alone, but both see a close.
+                // MPlayer looks at no code at all and VLC at openFileId alone, but both see a close.
                 self.close(Closing::Refused(refusal));
             }
             (State::Starting(content, start), Reply::Playing(playing)) => self.playing(now, content, start, playing),

@@ -1,5 +1,5 @@
 //! The whole life of real players. What the free ones say is recorded (tests/vectors/clients); what Microsoft's say is
-//! written out by hand after clients.md 8 and the tables of 2.2.4.
+//! written out by hand after the tables of [MS-MMSP] 2.2.4.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a viewer is told when something fails: clients.md 10.9.
+//! What a viewer is told when something fails.
 
 use super::*;
 use crate::session::Reason;
