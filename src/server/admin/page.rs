@@ -57,7 +57,7 @@ impl Page<'_> {
             let content = Text(viewer.content.as_deref().unwrap_or_default());
             let kind = viewer.kind.unwrap_or_default();
             let (state, bytes, packets) = (viewer.state, viewer.sent_bytes, viewer.sent_packets);
-            write!(f, "<tr><td>{id}<td>{address}<td>{since}<td>{player}<td>{content}<td>{kind}<td>{state}")?;
+            write!(f, "<tr><td>{id}<td>{address}<td>{since}<td>{player}<td class=w>{content}<td>{kind}<td>{state}")?;
             writeln!(f, "<td class=n>{bytes}<td class=n>{packets}</tr>")?;
         }
         f.write_str("</table>\n")?;
@@ -105,7 +105,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; 
 table { border-collapse: collapse }
 th, td { border-bottom: 1px solid #8886; padding: .2em 1.2em .2em 0; text-align: left; vertical-align: top }
 th { font-weight: 600 }
-td { overflow-wrap: anywhere }
+td { white-space: nowrap }
+.w { white-space: normal; overflow-wrap: anywhere; min-width: 4em }
 .n { text-align: right }
 </style>
 ";
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn a_long_list_is_cut_and_says_so() {
         let page = render(&status(), &vec![viewer("radio"); MAX_ROWS + 5]);
-        assert_eq!(page.matches("<td>radio").count(), MAX_ROWS);
+        assert_eq!(page.matches("<td class=w>radio").count(), MAX_ROWS);
         assert!(page.contains("And 5 more"));
     }
 

@@ -293,7 +293,7 @@ async fn the_page_shows_a_session_and_loads_nothing() {
     let answer = endpoint.get("/").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
-    assert!(answer.body.contains("<td>&lt;radio&gt;<td>broadcast<td>open"), "{}", answer.body);
+    assert!(answer.body.contains("<td class=w>&lt;radio&gt;<td>broadcast<td>open"), "{}", answer.body);
 }
 
 #[tokio::test]
