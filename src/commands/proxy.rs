@@ -77,12 +77,15 @@ impl Proxy {
             }
             None => None,
         };
-        for (address, listener) in mms {
-            info!(protocol = "mms", %address, "listening");
+        for (_, listener) in mms {
             tokio::spawn(Arc::clone(&server).accept(listener, Arc::clone(&relay) as Arc<dyn Source>));
         }
         if let Some(endpoint) = endpoint {
             endpoint.set_started();
+        }
+        // Last of all: who waits for this line finds everything there, /readyz too.
+        for address in &addresses {
+            info!(protocol = "mms", %address, "listening");
         }
         Ok(Self { server, relay, own_name, listeners, mms: addresses, admin: admin_address })
     }
