@@ -70,6 +70,7 @@ macro_rules! messages {
 pub mod client_log;
 pub mod data;
 pub mod deframer;
+mod exchange;
 pub mod funnel_name;
 pub mod header;
 pub mod ids;

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use crate::wire::{
-    codec::{DecodeError, Reader, check, len_u32, put_utf16, utf16_until_nul},
-    mmsp::ids::{FileAttributes, FileId, HResult},
+    codec::{DecodeError, Reader, check, put_utf16, utf16_until_nul},
+    mmsp::{
+        exchange,
+        ids::{FileAttributes, FileId, HResult},
+    },
 };
 
 /// `LinkMacToViewerReportOpenFile`, [MS-MMSP] 2.2.4.7. A failure carries all fields too: players read them at their offsets.
@@ -165,18 +168,11 @@ pub struct SecurityChallenge {
 
 impl SecurityChallenge {
     pub(super) fn decode_body(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut r = Reader::new("SecurityChallenge", body);
-        let play_incarnation = r.u32()?;
-        let cookie = r.u32()?;
-        let token_len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
-        let token = body.slice_ref(r.bytes(token_len)?);
+        let (play_incarnation, cookie, token) = exchange::decode("SecurityChallenge", body)?;
         Ok(Self { play_incarnation, cookie, token })
     }
 
     pub(super) fn encode_body(&self, out: &mut Vec<u8>) {
-        out.extend(self.play_incarnation.to_le_bytes());
-        out.extend(self.cookie.to_le_bytes());
-        out.extend(len_u32(self.token.len()).to_le_bytes());
-        out.extend_from_slice(&self.token);
+        exchange::encode(self.play_incarnation, self.cookie, &self.token, out);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::wire::{
     codec::{DecodeError, Reader, check, len_u32, put_utf16_nul, utf16_until_nul},
-    mmsp::ids::FileId,
+    mmsp::{exchange, ids::FileId},
 };
 
 /// `LinkViewerToMacOpenFile`, [MS-MMSP] 2.2.4.21.
@@ -75,19 +75,12 @@ pub struct SecurityResponse {
 
 impl SecurityResponse {
     pub(super) fn decode_body(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut r = Reader::new("SecurityResponse", body);
-        let play_incarnation = r.u32()?;
-        let cookie = r.u32()?;
-        let token_len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
-        let token = body.slice_ref(r.bytes(token_len)?);
+        let (play_incarnation, cookie, token) = exchange::decode("SecurityResponse", body)?;
         Ok(Self { play_incarnation, cookie, token })
     }
 
     pub(super) fn encode_body(&self, out: &mut Vec<u8>) {
-        out.extend(self.play_incarnation.to_le_bytes());
-        out.extend(self.cookie.to_le_bytes());
-        out.extend(len_u32(self.token.len()).to_le_bytes());
-        out.extend_from_slice(&self.token);
+        exchange::encode(self.play_incarnation, self.cookie, &self.token, out);
     }
 }
 
