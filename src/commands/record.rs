@@ -18,7 +18,7 @@ use tracing::warn;
 use super::signals::Signals;
 use super::visit::{Answer, Visit};
 use crate::asf::writer::WriterError;
-use crate::asf::{Header, Packet as AsfPacket, Thinning, Writer};
+use crate::asf::{Header, Thinning, Writer};
 use crate::cli::RecordArgs;
 use crate::server::pipe::{Overflow, PipeCursor, pipe};
 use crate::session::mmsp::client::Event;
@@ -150,10 +150,8 @@ impl Recording {
             Err(error) => return Err(error).with_context(|| format!("can't write {}", self.path.display())),
         }
         self.bytes += packet.bytes.len() as u64;
-        if let Ok(parsed) = AsfPacket::parse(&packet.bytes) {
-            let first = *self.first_send_time.get_or_insert(parsed.send_time_ms());
-            self.bar.set_position(u64::from(parsed.send_time_ms().wrapping_sub(first)));
-        }
+        let first = *self.first_send_time.get_or_insert(packet.send_time_ms);
+        self.bar.set_position(u64::from(packet.send_time_ms.wrapping_sub(first)));
         self.bar.set_message(format!("{:.1} MB, {} packets", self.bytes as f64 / 1e6, self.writer.packet_count()));
         Ok(())
     }
