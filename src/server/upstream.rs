@@ -105,8 +105,7 @@ impl UpstreamError {
     /// What the viewer is told.
     pub fn refusal(&self) -> Refusal {
         let reason = match self {
-            Self::Connect { .. } => Reason::Unreachable,
-            Self::ConnectTimeout { .. } => Reason::Unreachable,
+            Self::Connect { .. } | Self::ConnectTimeout { .. } => Reason::Unreachable,
             Self::Lost(_) | Self::Closed => Reason::Lost,
             Self::Session(error) => return error.refusal(),
         };
@@ -178,11 +177,6 @@ impl Upstream {
     /// Whether the origin waits for the first request.
     pub fn is_greeted(&self) -> bool {
         self.client.is_greeted()
-    }
-
-    /// Whether media may come.
-    pub fn is_streaming(&self) -> bool {
-        self.client.is_streaming()
     }
 
     /// The next event. Media go to the feeder meanwhile, and when it is full, the origin waits. Cancel-safe: what was

@@ -69,9 +69,9 @@ fn is_wms4(agent: &str) -> bool {
 /// A client-guid of our own: random, in the form of 2.2.4.17 without the braces.
 pub fn own_guid() -> String {
     let [a, b] = [getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default()];
-    let (a, b) = (format!("{a:016X}"), format!("{b:016X}"));
-    let part = |text: &str, range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
-    [part(&a, 0..8), part(&a, 8..12), part(&a, 12..16), part(&b, 0..4), part(&b, 4..16)].join("-")
+    let (a1, a2, a3) = (a >> 32, a >> 16 & 0xFFFF, a & 0xFFFF);
+    let (b1, b2) = (b >> 48, b & 0xFFFF_FFFF_FFFF);
+    format!("{a1:08X}-{a2:04X}-{a3:04X}-{b1:04X}-{b2:012X}")
 }
 
 #[cfg(test)]

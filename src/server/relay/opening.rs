@@ -1,6 +1,7 @@
 //! The way to open content: which origin, the session that told its scheme, the next origin where one is lost, and where
 //! redirects lead.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tokio::time::timeout;
@@ -112,12 +113,11 @@ impl Task {
                 Ok(Reply::Redirect(location)) if self.rules.settings.follow_redirects => location,
                 answer => return answer,
             };
-            let url = MmsUrl::parse(&location).map_err(|error| {
+            let unusable = |error: &dyn Display| {
                 Refusal::new(Reason::Denied, format!("the origin redirects to `{location}`: {error}"))
-            })?;
-            let name = Route::name_at(&url).map_err(|error| {
-                Refusal::new(Reason::Denied, format!("the origin redirects to `{location}`: {error}"))
-            })?;
+            };
+            let url = MmsUrl::parse(&location).map_err(|error| unusable(&error))?;
+            let name = Route::name_at(&url).map_err(|error| unusable(&error))?;
             let grant = self.rules.policy.redirect(&url).map_err(denied)?;
             debug!(location = %Printable(&location), "following a redirect");
             let name = name.as_str().to_owned();
