@@ -10,11 +10,9 @@ use super::report::Received;
 use super::state::State;
 use super::{Client, ClientError, Timer};
 use crate::asf::{Header, Thinning};
-use crate::session::Next;
-use crate::session::mmsp::PositionFields;
+use crate::session::{Next, Play, Position};
 use crate::wire::mmsp::ids::HResult;
 use crate::wire::mmsp::mac_to_viewer as inbound;
-use crate::wire::mmsp::viewer_to_mac as out;
 
 impl Client {
     pub(super) fn end_of_stream(
@@ -58,22 +56,10 @@ impl Client {
         media.push(Next::Changed(header));
         self.timers.stop(Timer::Reply);
         self.report_for_the_player();
-        self.send_selection();
-        play.incarnation = self.incarnations.next_play();
+        play.incarnation = self.send_start(&Play::from(Position::Default));
         play.takes_unrequested = true;
         play.is_reported = false;
         play.received = Received::new(now);
-        let fields = PositionFields::naming(crate::session::Position::Default);
-        self.send(out::StartPlaying {
-            open_file_id: self.file_id,
-            position: fields.position,
-            asf_offset: fields.asf_offset,
-            location_id: fields.location_id,
-            frame_offset: 0,
-            play_incarnation: u32::from(play.incarnation),
-            accel: None,
-            link_bandwidth: None,
-        });
         self.await_media(now);
         self.state = State::Streaming(play);
         Ok(())

@@ -38,10 +38,24 @@ pub(super) struct Content {
 }
 
 impl Client {
-    /// StreamSwitch with the state of every stream, and the Start message right behind it, 3.1.4.2.
+    /// Begins a play; the answer comes later.
     pub(super) fn start(&mut self, now: Instant, play: &Play) {
         self.report_what_nobody_did();
         self.choices.clear();
+        let incarnation = self.send_start(play);
+        self.await_reply(now);
+        self.state = State::Starting(Started {
+            incarnation,
+            takes_unrequested: false,
+            received: Received::new(now),
+            is_reported: false,
+            last_send_time: 0,
+        });
+    }
+
+    /// StreamSwitch with the state of every stream, and the Start message right behind it, 3.1.4.2. Returns the number of
+    /// the Start message.
+    pub(super) fn send_start(&mut self, play: &Play) -> u8 {
         self.send_selection();
         let incarnation = self.incarnations.next_play();
         let fields = PositionFields::naming(play.from);
@@ -71,14 +85,7 @@ impl Client {
                 link_bandwidth: burst.map(|burst| burst.bits_per_second),
             });
         }
-        self.await_reply(now);
-        self.state = State::Starting(Started {
-            incarnation,
-            takes_unrequested: false,
-            received: Received::new(now),
-            is_reported: false,
-            last_send_time: 0,
-        });
+        incarnation
     }
 
     pub(super) fn started(&mut self, now: Instant, play: Started, hr: HResult) {
