@@ -37,7 +37,7 @@ struct Listed(std::vec::IntoIter<Packet>);
 
 impl Cursor for Listed {
     fn next(&mut self) -> Next {
-        self.0.next().map_or(Next::Ended(End::Complete), Next::Packet)
+        self.0.next().map_or(Next::Ended(End::Complete), Next::from)
     }
 }
 
@@ -51,10 +51,10 @@ impl Cursor for Jumping {
     fn next(&mut self) -> Next {
         self.read += 1;
         match self.read {
-            3 => Next::Skipped { packets: self.packets.by_ref().take(7).count() as u64 },
+            3 => Next::Skipped { packets: self.packets.by_ref().take(7).count() as u64, lag: Duration::ZERO },
             5 => Next::Changed(header(300)),
             6.. => Next::Ended(End::Complete),
-            _ => self.packets.next().map_or(Next::Nothing, Next::Packet),
+            _ => self.packets.next().map_or(Next::Nothing, Next::from),
         }
     }
 }
@@ -181,7 +181,10 @@ fn upstream(packets: &[Packet]) -> Queue {
     }
     // A 1:1 upstream shares what it received with the viewer; what its player would pad again is left out.
     let strip = |next| match next {
-        Next::Packet(packet) => Next::Packet(Packet { stripped: padding::strip(packet.bytes.clone()), ..packet }),
+        Next::Packet(packet) => {
+            let stripped = padding::strip(packet.bytes.clone());
+            Next::from(Packet { stripped, ..Packet::clone(&packet) })
+        }
         next => next,
     };
     Queue(Arc::new(Mutex::new(media.into_iter().map(strip).collect())))

@@ -53,9 +53,9 @@ impl Cursor for Items {
             Some(Item::Packet { number, ms, bytes }) => {
                 let bytes = Bytes::from(bytes);
                 let number = PacketNumber(number.into());
-                Next::Packet(Packet { number, send_time_ms: ms, bytes: bytes.clone(), stripped: bytes })
+                Next::from(Packet { number, send_time_ms: ms, bytes: bytes.clone(), stripped: bytes })
             }
-            Some(Item::Skipped) => Next::Skipped { packets: 1 },
+            Some(Item::Skipped) => Next::Skipped { packets: 1, lag: Duration::ZERO },
             Some(Item::Changed) => Next::Changed(header()),
             Some(Item::Ended) => Next::Ended(End::Complete),
             Some(Item::Nothing) | None => Next::Nothing,

@@ -104,7 +104,7 @@ impl Broadcast {
     }
 
     /// The packet of that number in the virtual file; `None` for one that is damaged in the file.
-    fn packet(&self, number: PacketNumber) -> Result<Option<Packet>, Refusal> {
+    fn packet(&self, number: PacketNumber) -> Result<Option<Arc<Packet>>, Refusal> {
         if let Some(packet) = self.recent.lock().find(number) {
             return Ok(Some(packet));
         }
@@ -117,8 +117,8 @@ impl Broadcast {
             return Ok(None);
         };
         let stripped = padding::strip(bytes.clone());
-        let packet = Packet { number, send_time_ms, bytes, stripped };
-        self.recent.lock().keep(packet.clone());
+        let packet = Arc::new(Packet { number, send_time_ms, bytes, stripped });
+        self.recent.lock().keep(Arc::clone(&packet));
         Ok(Some(packet))
     }
 }
@@ -149,7 +149,7 @@ impl Cursor for BroadcastCursor {
 /// The packets that viewers are at, shared among them, each in the slot of its number.
 #[derive(Debug)]
 struct Recent {
-    slots: Vec<Option<Packet>>,
+    slots: Vec<Option<Arc<Packet>>>,
 }
 
 impl Recent {
@@ -162,17 +162,17 @@ impl Recent {
         Self { slots: vec![None; usize::try_from(slots).unwrap_or(1)] }
     }
 
-    fn slot(&mut self, number: PacketNumber) -> Option<&mut Option<Packet>> {
+    fn slot(&mut self, number: PacketNumber) -> Option<&mut Option<Arc<Packet>>> {
         let slots = self.slots.len() as u64;
         self.slots.get_mut(usize::try_from(number.0 % slots).ok()?)
     }
 
-    fn find(&mut self, number: PacketNumber) -> Option<Packet> {
+    fn find(&mut self, number: PacketNumber) -> Option<Arc<Packet>> {
         self.slot(number)?.clone().filter(|packet| packet.number == number)
     }
 
     /// A viewer that fell behind must not push out what the others share.
-    fn keep(&mut self, packet: Packet) {
+    fn keep(&mut self, packet: Arc<Packet>) {
         if let Some(slot) = self.slot(packet.number)
             && slot.as_ref().is_none_or(|held| held.number < packet.number)
         {
@@ -207,7 +207,7 @@ mod tests {
         broadcast.play(&Play::from(Position::Default), now).unwrap()
     }
 
-    fn take(cursor: &mut dyn Cursor, count: usize) -> Vec<Packet> {
+    fn take(cursor: &mut dyn Cursor, count: usize) -> Vec<Arc<Packet>> {
         let mut packets = Vec::new();
         while packets.len() < count {
             match cursor.next() {

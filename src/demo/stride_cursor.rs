@@ -164,10 +164,10 @@ impl StrideCursor {
 impl Cursor for StrideCursor {
     fn next(&mut self) -> Next {
         if let Some(packet) = self.waiting.pop_front() {
-            return Next::Packet(packet);
+            return Next::from(packet);
         }
         match self.advance() {
-            Ok(true) => self.waiting.pop_front().map_or(Next::Ended(End::Complete), Next::Packet),
+            Ok(true) => self.waiting.pop_front().map_or(Next::Ended(End::Complete), Next::from),
             Ok(false) => Next::Ended(End::Complete),
             Err(refusal) => Next::Ended(End::Failed(refusal)),
         }
@@ -187,13 +187,13 @@ mod tests {
     use crate::demo::testing::{clip, collect, numbers};
     use crate::session::Position;
 
-    fn stride(rate: f64, from: Position, until: Option<Until>) -> Vec<Packet> {
+    fn stride(rate: f64, from: Position, until: Option<Until>) -> Vec<Arc<Packet>> {
         let play = Play { rate, until, ..Play::from(from) };
         collect(&mut StrideCursor::new(clip(), &play).unwrap())
     }
 
     /// Content times at which pictures begin, in the order in which they come, ms.
-    fn pictures(packets: &[Packet]) -> Vec<u32> {
+    fn pictures(packets: &[Arc<Packet>]) -> Vec<u32> {
         let starts = packets.iter().filter_map(|packet| {
             let parsed = AsfPacket::parse(&packet.bytes).unwrap();
             let first = parsed.payloads().find(|payload| payload.stream == VIDEO && payload.starts_key_frame())?;

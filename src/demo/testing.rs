@@ -23,7 +23,7 @@ pub(super) fn clip() -> Arc<OnDemand> {
 }
 
 /// All packets up to a good end.
-pub(super) fn collect(cursor: &mut dyn Cursor) -> Vec<Packet> {
+pub(super) fn collect(cursor: &mut dyn Cursor) -> Vec<Arc<Packet>> {
     let mut packets = Vec::new();
     loop {
         match cursor.next() {
@@ -34,6 +34,6 @@ pub(super) fn collect(cursor: &mut dyn Cursor) -> Vec<Packet> {
     }
 }
 
-pub(super) fn numbers(packets: &[Packet]) -> Vec<u64> {
+pub(super) fn numbers(packets: &[Arc<Packet>]) -> Vec<u64> {
     packets.iter().map(|packet| packet.number.0).collect()
 }

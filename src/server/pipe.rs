@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::asf::Packet as AsfPacket;
-use crate::session::{Cursor, Next};
+use crate::session::{Cursor, Next, Packet};
 
 /// What happens when the viewer does not keep up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,31 +105,44 @@ impl Pipe {
         let keep_from = if kept_bytes > self.limit / 2 { queue.items.len() } else { keep_from };
         let before = queue.bytes;
         let kept = queue.items.split_off(keep_from);
+        let lag = lag(queue.items.iter().chain(&kept));
         let mut skipped = 0;
         let (mut changed, mut ended) = (None, None);
         for item in queue.items.drain(..) {
             match item {
                 Next::Packet(_) => skipped += 1,
-                Next::Skipped { packets } => skipped += packets,
+                Next::Skipped { packets, .. } => skipped += packets,
                 Next::Changed(_) => changed = Some(item),
                 Next::Ended(_) => ended = Some(item),
-                Next::Nothing => {}
+                // What follows a jump begins at key frames anyway.
+                Next::Resumed | Next::Nothing => {}
             }
         }
-        let jump = (skipped > 0).then_some(Next::Skipped { packets: skipped });
+        let jump = (skipped > 0).then_some(Next::Skipped { packets: skipped, lag });
         queue.items.extend(changed.into_iter().chain(jump).chain(kept).chain(ended));
         queue.bytes = queue.items.iter().map(size).sum();
         self.held.add(queue.bytes as i64 - before as i64);
     }
 }
 
+/// How far the oldest packet is behind the newest, by their send times.
+fn lag<'a>(items: impl Iterator<Item = &'a Next>) -> Duration {
+    let mut times = items.filter_map(|item| match item {
+        Next::Packet(packet) => Some(packet.send_time_ms),
+        _ => None,
+    });
+    let Some(oldest) = times.next() else { return Duration::ZERO };
+    let newest = times.last().unwrap_or(oldest);
+    Duration::from_millis(newest.wrapping_sub(oldest).into())
+}
+
 /// What an item holds in memory, bytes: its own place counts, for packets may be small and many.
 fn size(item: &Next) -> usize {
     size_of::<Next>()
         + match item {
-            Next::Packet(packet) => packet.bytes.len(),
+            Next::Packet(packet) => size_of::<Packet>() + packet.bytes.len(),
             Next::Changed(header) => header.bytes().len(),
-            Next::Skipped { .. } | Next::Ended(_) | Next::Nothing => 0,
+            Next::Skipped { .. } | Next::Resumed | Next::Ended(_) | Next::Nothing => 0,
         }
 }
 
@@ -168,7 +182,7 @@ impl Drop for PipeCursor {
 mod tests {
     use super::*;
     use crate::asf::PacketNumber;
-    use crate::session::{End, Packet};
+    use crate::session::End;
     use bytes::Bytes;
 
     /// The header of a recorded clip, up to its first packet.
@@ -179,11 +193,11 @@ mod tests {
         let mut bytes = vec![0x00, 0x5D, 0, 0, 0, 0, 0, 0, if key_frame { 0x81 } else { 0x01 }, 1, 0, 0, 0, 0, 8];
         bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0xAA]);
         let bytes = Bytes::from(bytes);
-        Next::Packet(Packet { number: PacketNumber(number), send_time_ms: 0, stripped: bytes.clone(), bytes })
+        Next::from(Packet { number: PacketNumber(number), send_time_ms: 0, stripped: bytes.clone(), bytes })
     }
 
     /// What one of these packets holds.
-    const PACKET: usize = size_of::<Next>() + 25;
+    const PACKET: usize = size_of::<Next>() + size_of::<Packet>() + 25;
 
     fn gauge() -> IntGauge {
         IntGauge::new("held", "held").unwrap()
@@ -192,9 +206,10 @@ mod tests {
     fn numbers(cursor: &mut PipeCursor) -> Vec<String> {
         std::iter::from_fn(|| match cursor.next() {
             Next::Packet(packet) => Some(packet.number.0.to_string()),
-            Next::Skipped { packets } => Some(format!("skipped {packets}")),
+            Next::Skipped { packets, .. } => Some(format!("skipped {packets}")),
             Next::Ended(_) => Some("ended".to_owned()),
             Next::Changed(_) => Some("changed".to_owned()),
+            Next::Resumed => Some("resumed".to_owned()),
             Next::Nothing => None,
         })
         .collect()

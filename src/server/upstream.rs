@@ -352,7 +352,7 @@ mod tests {
                 // Nothing else is to be told; the origin's pieces arrive one by one.
                 let _ = timeout(Duration::from_millis(1), upstream.next()).await;
                 while let Next::Packet(packet) = cursor.next() {
-                    packets.push(packet.bytes);
+                    packets.push(packet.bytes.clone());
                 }
             }
         })

@@ -356,18 +356,28 @@ pub trait Cursor: Send {
 #[derive(Clone, Debug)]
 pub enum Next {
     /// A data packet.
-    Packet(Packet),
-    /// Packets were left out: what follows begins at a key frame.
+    Packet(Arc<Packet>),
+    /// The viewer was too slow, and packets were left out: what follows begins at a key frame.
     Skipped {
         /// How many.
         packets: u64,
+        /// How far behind the newest packet the viewer was.
+        lag: Duration,
     },
+    /// The source was lost and is back: nobody knows what is missing, and each stream goes on at a key frame.
+    Resumed,
     /// The next entry begins here, in order for everyone, however late.
     Changed(Arc<Header>),
     /// No more comes.
     Ended(End),
     /// Not there yet; the driver is told when it is.
     Nothing,
+}
+
+impl From<Packet> for Next {
+    fn from(packet: Packet) -> Self {
+        Self::Packet(Arc::new(packet))
+    }
 }
 
 /// An ASF data packet on its way.

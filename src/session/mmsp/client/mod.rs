@@ -238,7 +238,7 @@ impl Client {
                 if let Ok(packet) = AsfPacket::parse(&data.payload) {
                     play.last_send_time = packet.send_time_ms();
                 }
-                media.push(Next::Packet(Packet {
+                media.push(Next::from(Packet {
                     number: PacketNumber(u64::from(data.location_id.0)),
                     send_time_ms: play.last_send_time,
                     bytes: data.payload.clone(),

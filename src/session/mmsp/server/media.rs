@@ -28,7 +28,7 @@ pub(super) struct Media {
     /// The packet that came last from the cursor.
     place: Option<PacketNumber>,
     /// Read from the cursor, but not due before that time.
-    waiting: Option<(Packet, Instant)>,
+    waiting: Option<(Arc<Packet>, Instant)>,
     /// Streams that found no key frame by then begin without.
     key_deadline: Option<Instant>,
     /// What a new entry waits for.
@@ -149,7 +149,7 @@ impl Media {
                         let due = self.pacer.due(now, packet.send_time_ms, packet.bytes.len());
                         (packet, due)
                     }
-                    Next::Skipped { .. } => {
+                    Next::Skipped { .. } | Next::Resumed => {
                         content.gate.rejoin();
                         self.key_deadline = now.checked_add(frames.settings.key_wait);
                         continue;

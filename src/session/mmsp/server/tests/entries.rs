@@ -6,10 +6,10 @@ use crate::session::mmsp::testing::packet;
 
 fn changing() -> Script {
     Script::of([
-        Next::Packet(packet(7, 700)),
+        Next::from(packet(7, 700)),
         Next::Changed(testing::other_header()),
-        Next::Packet(packet(0, 0)),
-        Next::Packet(packet(1, 100)),
+        Next::from(packet(0, 0)),
+        Next::from(packet(1, 100)),
     ])
 }
 
@@ -89,7 +89,7 @@ fn which_code_stands_between_entries_depends_on_who_was_told_what() {
 
 #[test]
 fn a_microsoft_player_is_closed_30_s_after_a_broadcast_ended() {
-    let script = Script::of([Next::Packet(packet(0, 0)), Next::Ended(End::Complete)]);
+    let script = Script::of([Next::from(packet(0, 0)), Next::Ended(End::Complete)]);
     let mut c = Conversation::streaming(WMP9, testing::broadcast(), &script);
     c.viewer_gets_media();
     assert_eq!(gets!(c, ReportEndOfStream).hr, HResult::S_OK);

@@ -54,7 +54,7 @@ impl Script {
     }
 
     fn packets(packets: impl IntoIterator<Item = Packet>) -> Self {
-        Self::of(packets.into_iter().map(Next::Packet))
+        Self::of(packets.into_iter().map(Next::from))
     }
 
     fn goes_on(&self, next: Next) {

@@ -183,8 +183,8 @@ fn libmms_and_xine_go_on_with_the_next_entry() {
     for stream in [LIBMMS_CHANGE, XINE_CHANGE] {
         let mut player = Recorded::new(stream);
         player.is_ready(testing::broadcast(), 2);
-        let script = Script::of([Next::Packet(testing::packet(7, 700)), Next::Changed(testing::other_header())]);
-        script.goes_on(Next::Packet(testing::packet(0, 0)));
+        let script = Script::of([Next::from(testing::packet(7, 700)), Next::Changed(testing::other_header())]);
+        script.goes_on(Next::from(testing::packet(0, 0)));
         player.plays(&script, 4);
         assert_eq!(player.c.viewer_gets_media(), [(7, 4, 0)]);
         // Both need the 1, whatever version they were told.
@@ -283,7 +283,7 @@ fn wms4_gets_packets_of_full_size_where_the_origin_left_the_padding_out() {
 
 #[test]
 fn wms4_gets_all_streams_of_the_next_entry_too() {
-    let script = Script::of([Next::Changed(testing::other_header()), Next::Packet(testing::packet(0, 0))]);
+    let script = Script::of([Next::Changed(testing::other_header()), Next::from(testing::packet(0, 0))]);
     let mut c = Conversation::ready(WMS4, testing::broadcast());
     c.viewer_sends(start(3));
     c.source_plays(&script, Pace::AsItComes);

@@ -68,15 +68,15 @@ fn a_key_frame_is_not_waited_for_longer_than_key_wait() {
     c.source_plays(&script, Pace::AsItComes);
     gets!(c, ReportStartedPlaying);
     c.viewer_gets_nothing_for(secs(10));
-    script.goes_on(Next::Packet(packet_of(51, 5100, false)));
+    script.goes_on(Next::from(packet_of(51, 5100, false)));
     c.media_come();
     assert_eq!(c.viewer_gets_media(), [(51, 9, 0)]);
 }
 
 #[test]
 fn after_a_jump_a_viewer_joins_anew_at_a_key_frame() {
-    let script = Script::of([Next::Packet(packet(0, 0)), Next::Skipped { packets: 9 }]);
-    script.goes_on(Next::Packet(packet_of(10, 1000, true)));
+    let script = Script::of([Next::from(packet(0, 0)), Next::Skipped { packets: 9, lag: Duration::from_secs(1) }]);
+    script.goes_on(Next::from(packet_of(10, 1000, true)));
     let mut c = Conversation::streaming(WMP9, testing::broadcast(), &script);
     assert_eq!(c.viewer_gets_media(), [(0, 4, 0), (10, 4, 1)]);
 }
@@ -128,7 +128,7 @@ fn a_start_without_a_place_goes_on_at_the_same_packet_with_the_new_number() {
     c.viewer_sends(start(5));
     c.source_is_not_asked();
     assert_eq!(gets!(c, ReportStartedPlaying).play_incarnation, 5);
-    script.goes_on(Next::Packet(packet(2, 200)));
+    script.goes_on(Next::from(packet(2, 200)));
     c.media_come();
     assert_eq!(c.viewer_gets_media(), [(2, 5, 2)]);
 }
@@ -169,7 +169,7 @@ fn no_media_of_the_old_play_follow_a_start_that_moves() {
     let mut c = Conversation::streaming(FREE, testing::file(), &old);
     c.viewer_gets_media();
     c.viewer_sends(start_at_packet(5, 30));
-    old.goes_on(Next::Packet(packet(1, 100)));
+    old.goes_on(Next::from(packet(1, 100)));
     c.media_come();
     c.viewer_gets_nothing();
     c.source_plays(&packets(30..31), Pace::AsItComes);
@@ -263,7 +263,7 @@ fn incarnations_that_data_packets_cannot_carry_are_refused() {
 
 #[test]
 fn an_end_leaves_the_session_ready_for_another_play() {
-    let script = Script::of([Next::Packet(packet(0, 0)), Next::Ended(End::Complete)]);
+    let script = Script::of([Next::from(packet(0, 0)), Next::Ended(End::Complete)]);
     let mut c = Conversation::streaming(FREE, testing::file(), &script);
     c.viewer_gets_media();
     let end = gets!(c, ReportEndOfStream);

@@ -42,13 +42,13 @@ impl Item {
     fn next(&self) -> Next {
         match self {
             Self::Packet { number, key_frame } => {
-                Next::Packet(testing::packet_of(*number, *number as u32 * 50, *key_frame))
+                Next::from(testing::packet_of(*number, *number as u32 * 50, *key_frame))
             }
             Self::Bytes(bytes) => {
                 let bytes = Bytes::from(bytes.clone());
-                Next::Packet(Packet { bytes: bytes.clone(), stripped: bytes, ..testing::packet(1, 50) })
+                Next::from(Packet { bytes: bytes.clone(), stripped: bytes, ..testing::packet(1, 50) })
             }
-            Self::Skipped => Next::Skipped { packets: 3 },
+            Self::Skipped => Next::Skipped { packets: 3, lag: Duration::from_secs(1) },
             Self::Changed => Next::Changed(testing::other_header()),
             Self::Ended => Next::Ended(End::Complete),
             Self::Nothing => Next::Nothing,
