@@ -120,6 +120,11 @@ impl<'a> Packet<'a> {
         })
     }
 
+    /// How many payloads there are, 1 to 63.
+    pub fn payload_count(&self) -> usize {
+        self.head.count.into()
+    }
+
     /// The offset after the last payload.
     pub fn end(&self) -> usize {
         self.end

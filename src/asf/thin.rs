@@ -4,10 +4,8 @@
 //! A packet loses the payloads of other streams; the rest stays byte for byte, with the times and numbers it had. No clock
 //! is read: how long a stream has waited for a key frame is told by the packets.
 
-use bytes::Bytes;
-
-use super::kept::Kept;
-use super::{Header, Packet, Payload, StreamKind, StreamNumber};
+use super::outline::Part;
+use super::{Header, Kept, Outline, StreamKind, StreamNumber};
 
 /// How much of a stream a viewer wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,17 +17,6 @@ pub enum Thinning {
     KeyFrames,
     /// Nothing.
     Off,
-}
-
-/// What a packet becomes for one viewer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Filtered {
-    /// As it is; the caller may still strip its padding.
-    Whole,
-    /// Nothing of it is wanted: the packet isn't sent.
-    Nothing,
-    /// Without the payloads that were not wanted, and without padding.
-    Rewritten(Bytes),
 }
 
 /// The selection of one viewer, and how far each stream has come in joining.
@@ -174,30 +161,24 @@ impl Gate {
         self.lanes.iter().find(|lane| lane.number == stream).map_or(Thinning::Off, |lane| lane.thinning)
     }
 
-    /// Takes the next packet; `bytes` are those that `packet` was parsed from. Payloads of undeclared streams are dropped:
-    /// legal on disk, and WMS 4.1 sends them, but no player knows what to do with them.
-    pub fn pass(&mut self, packet: &Packet<'_>, bytes: &Bytes) -> Filtered {
+    /// Takes the next packet, and says which of its payloads stay. Those of undeclared streams are dropped: legal on disk,
+    /// and WMS 4.1 sends them, but no player knows what to do with them.
+    pub fn pass(&mut self, packet: &Outline) -> Kept {
         let mut kept = Kept::default();
-        for payload in packet.payloads() {
-            kept.push(self.admits(&payload, packet.send_time_ms()));
+        for part in packet.parts() {
+            kept.push(self.admits(part, packet.send_time_ms()));
         }
-        if kept.is_all() {
-            Filtered::Whole
-        } else if kept.is_empty() {
-            Filtered::Nothing
-        } else {
-            Filtered::Rewritten(kept.rewrite(packet, bytes))
-        }
+        kept
     }
 
-    fn admits(&mut self, payload: &Payload, send_time_ms: u32) -> bool {
-        let Some(lane) = self.lane(payload.stream).filter(|lane| lane.is_on()) else {
+    fn admits(&mut self, part: &Part, send_time_ms: u32) -> bool {
+        let Some(lane) = self.lane(part.stream).filter(|lane| lane.is_on()) else {
             return false;
         };
         let joining = matches!(lane.flow, Flow::Joining { .. });
-        let admitted = lane.admits(payload, send_time_ms);
+        let admitted = lane.admits(part, send_time_ms);
         if joining && admitted {
-            self.end_replaced_by(payload.stream);
+            self.end_replaced_by(part.stream);
         }
         admitted
     }
@@ -227,17 +208,17 @@ impl Lane {
     }
 
     /// Payloads of a stream that is on.
-    fn admits(&mut self, payload: &Payload, send_time_ms: u32) -> bool {
+    fn admits(&mut self, part: &Part, send_time_ms: u32) -> bool {
         let only_key_frames = self.thinning == Thinning::KeyFrames && self.has_key_frames;
-        if !payload.starts_object() {
+        if !part.starts_object {
             return match self.flow {
                 Flow::Joining { .. } => false,
-                Flow::Rest { of } => of == Some(payload.object_number),
-                Flow::Open => payload.key_frame || !only_key_frames,
+                Flow::Rest { of } => of == Some(part.object_number),
+                Flow::Open => part.key_frame || !only_key_frames,
             };
         }
-        let key_frame = payload.key_frame || !self.has_key_frames;
-        let rest = Flow::Rest { of: Some(payload.object_number) };
+        let key_frame = part.key_frame || !self.has_key_frames;
+        let rest = Flow::Rest { of: Some(part.object_number) };
         match self.flow {
             Flow::Joining { since } if !key_frame => {
                 let since = since.unwrap_or(send_time_ms);
@@ -273,8 +254,10 @@ const JOIN_LIMIT_MS: u32 = 30_000;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::Packet;
     use super::super::testing::{self, Plan, PlannedPayload};
     use super::*;
 
@@ -337,15 +320,12 @@ mod tests {
     }
 
     fn passed(gate: &mut Gate, bytes: &Bytes) -> Vec<(u8, u32)> {
-        let seen = |bytes: &Bytes| {
-            let packet = Packet::parse(bytes).unwrap();
-            packet.payloads().map(|payload| (payload.stream.get(), payload.object_number)).collect()
-        };
-        match gate.pass(&Packet::parse(bytes).unwrap(), bytes) {
-            Filtered::Whole => seen(bytes),
-            Filtered::Nothing => vec![],
-            Filtered::Rewritten(bytes) => seen(&bytes),
+        let kept = gate.pass(&Outline::read(bytes).unwrap());
+        if kept.is_empty() {
+            return vec![];
         }
+        let left = Outline::read(&kept.apply(bytes).unwrap()).unwrap();
+        left.parts().iter().map(|part| (part.stream.get(), part.object_number)).collect()
     }
 
     #[test]
@@ -482,9 +462,9 @@ mod tests {
         let bytes = Bytes::from_static(include_bytes!("../../tests/vectors/asf/talk-packet-25.bin"));
         let mut gate = gate(&[2]);
         gate.resume();
-        let Filtered::Rewritten(thin) = gate.pass(&Packet::parse(&bytes).unwrap(), &bytes) else {
-            panic!("not thinned")
-        };
+        let kept = gate.pass(&Outline::read(&bytes).unwrap());
+        assert!(!kept.is_all() && !kept.is_empty());
+        let thin = kept.apply(&bytes).unwrap();
         let packet = Packet::parse(&thin).unwrap();
         assert_eq!(thin[..5], [0x82, 0, 0, 0x01, 0x5D]);
         assert_eq!(thin[5..11], bytes[7..13]); // Send Time and Duration
@@ -510,7 +490,9 @@ mod tests {
             for bytes in packets {
                 let bytes = Bytes::from(bytes);
                 let Ok(packet) = Packet::parse(&bytes) else { continue };
-                if let Filtered::Rewritten(thin) = gate.pass(&packet, &bytes) {
+                let kept = gate.pass(&Outline::of(&packet));
+                if !kept.is_all() && !kept.is_empty() {
+                    let thin = kept.apply(&bytes).unwrap();
                     prop_assert!(thin.len() <= bytes.len());
                     let after = Packet::parse(&thin).unwrap();
                     prop_assert_eq!((after.send_time_ms(), after.padding()), (packet.send_time_ms(), 0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::on_demand::{OnDemand, unreadable};
-use crate::asf::{Filtered, Gate, Packet as AsfPacket, PacketNumber, StreamNumber, Thinning, padding};
+use crate::asf::{Gate, Outline, Packet as AsfPacket, PacketNumber, StreamNumber, Thinning, padding};
 use crate::session::{Cursor, End, Next, Packet, Play, Refusal, Until};
 
 /// Reads the key frames of the first video stream that has any.
@@ -135,13 +135,11 @@ impl StrideCursor {
             if object.is_none() {
                 break;
             }
-            let stripped = match gate.pass(&packet, &bytes) {
-                Filtered::Whole => Some(padding::strip(bytes.clone())),
-                Filtered::Rewritten(bytes) => Some(bytes),
-                Filtered::Nothing => None,
-            };
-            if let Some(stripped) = stripped {
-                let packet = self.packet(number, packet.send_time_ms(), stripped);
+            let kept = gate.pass(&Outline::of(&packet));
+            if let Ok(form) = kept.apply(&bytes)
+                && !kept.is_empty()
+            {
+                let packet = self.packet(number, packet.send_time_ms(), padding::strip(form));
                 match self.direction {
                     Direction::Forwards => self.waiting.push_back(packet),
                     Direction::Backwards => self.waiting.push_front(packet),

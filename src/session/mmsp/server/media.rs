@@ -9,7 +9,7 @@ use super::content::Content;
 use super::header::HeaderSend;
 use super::state::Start;
 use super::{Player, Settings, encode, hresult};
-use crate::asf::{Filtered, Header, Packet as AsfPacket, PacketNumber, padding};
+use crate::asf::{Header, Outline, PacketNumber, padding};
 use crate::session::batch::Batch;
 use crate::session::pacer::Pacer;
 use crate::session::{Cursor, End, Next, Packet, Playing};
@@ -190,11 +190,11 @@ impl Media {
             bytes.clone()
         } else {
             // What can't be parsed can't be filtered, and nobody could play it.
-            let Ok(parsed) = AsfPacket::parse(bytes) else { return };
-            match content.gate.pass(&parsed, bytes) {
-                Filtered::Whole => bytes.clone(),
-                Filtered::Rewritten(rewritten) => rewritten,
-                Filtered::Nothing => return,
+            let Ok(outline) = Outline::read(bytes) else { return };
+            let kept = content.gate.pass(&outline);
+            match kept.apply(bytes) {
+                Ok(form) if !kept.is_empty() => form,
+                _ => return,
             }
         };
         // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
