@@ -85,12 +85,7 @@ fn packets() -> Vec<Packet> {
         }
         let bytes = packetizer.flush().unwrap();
         let number = u64::from(number);
-        Packet {
-            number: PacketNumber(number),
-            send_time_ms: number as u32 * 100,
-            stripped: padding::strip(bytes.clone()),
-            bytes,
-        }
+        Packet::new(PacketNumber(number), number as u32 * 100, bytes.clone(), padding::strip(bytes))
     };
     (0..10).map(packet).collect()
 }
@@ -183,7 +178,7 @@ fn upstream(packets: &[Packet]) -> Queue {
     let strip = |next| match next {
         Next::Packet(packet) => {
             let stripped = padding::strip(packet.bytes.clone());
-            Next::from(Packet { stripped, ..Packet::clone(&packet) })
+            Next::from(Packet::new(packet.number, packet.send_time_ms, packet.bytes.clone(), stripped))
         }
         next => next,
     };

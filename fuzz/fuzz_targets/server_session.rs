@@ -52,8 +52,7 @@ impl Cursor for Items {
         match self.0.next() {
             Some(Item::Packet { number, ms, bytes }) => {
                 let bytes = Bytes::from(bytes);
-                let number = PacketNumber(number.into());
-                Next::from(Packet { number, send_time_ms: ms, bytes: bytes.clone(), stripped: bytes })
+                Next::from(Packet::new(PacketNumber(number.into()), ms, bytes.clone(), bytes))
             }
             Some(Item::Skipped) => Next::Skipped { packets: 1, lag: Duration::ZERO },
             Some(Item::Changed) => Next::Changed(header()),

@@ -117,7 +117,7 @@ impl Broadcast {
             return Ok(None);
         };
         let stripped = padding::strip(bytes.clone());
-        let packet = Arc::new(Packet { number, send_time_ms, bytes, stripped });
+        let packet = Arc::new(Packet::new(number, send_time_ms, bytes, stripped));
         self.recent.lock().keep(Arc::clone(&packet));
         Ok(Some(packet))
     }

@@ -57,7 +57,7 @@ impl Cursor for FileCursor {
             }
             let send_time_ms = packet.send_time_ms();
             let stripped = padding::strip(bytes.clone());
-            return Next::from(Packet { number, send_time_ms, bytes, stripped });
+            return Next::from(Packet::new(number, send_time_ms, bytes, stripped));
         }
         let refusal = Refusal::new(Reason::BadContent, format!("nothing but damage before packet {}", self.next));
         Next::Ended(End::Failed(refusal))

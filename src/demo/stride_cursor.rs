@@ -155,7 +155,7 @@ impl StrideCursor {
     fn packet(&self, number: PacketNumber, send_time_ms: u32, stripped: Bytes) -> Packet {
         let padded = padding::restore(&stripped, self.content.file.header().packet_size());
         let bytes = padded.map_or_else(|_| stripped.clone(), Bytes::from);
-        Packet { number, send_time_ms, bytes, stripped }
+        Packet::new(number, send_time_ms, bytes, stripped)
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
         let mut bytes = vec![0x00, 0x5D, 0, 0, 0, 0, 0, 0, if key_frame { 0x81 } else { 0x01 }, 1, 0, 0, 0, 0, 8];
         bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0xAA]);
         let bytes = Bytes::from(bytes);
-        Next::from(Packet { number: PacketNumber(number), send_time_ms: 0, stripped: bytes.clone(), bytes })
+        Next::from(Packet::new(PacketNumber(number), 0, bytes.clone(), bytes))
     }
 
     /// What one of these packets holds.

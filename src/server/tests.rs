@@ -34,7 +34,7 @@ impl Cursor for ShelfCursor {
         }
         let number = PacketNumber(self.next);
         self.next += 1;
-        Next::from(Packet { number, send_time_ms: 0, bytes: self.bytes.clone(), stripped: self.bytes.clone() })
+        Next::from(Packet::new(number, 0, self.bytes.clone(), self.bytes.clone()))
     }
 }
 

@@ -7,7 +7,10 @@
 pub mod batch;
 pub mod mmsp;
 pub mod pacer;
+pub mod packet;
 pub mod timers;
+
+pub use packet::Packet;
 
 use std::fmt;
 use std::sync::Arc;
@@ -378,19 +381,6 @@ impl From<Packet> for Next {
     fn from(packet: Packet) -> Self {
         Self::Packet(Arc::new(packet))
     }
-}
-
-/// An ASF data packet on its way.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Packet {
-    /// Its number in the file, or in the virtual file of a broadcast.
-    pub number: PacketNumber,
-    /// ASF send time, ms; wraps.
-    pub send_time_ms: u32,
-    /// As it came: with padding, unless the source itself had it without.
-    pub bytes: Bytes,
-    /// Without padding, for players that put it back themselves.
-    pub stripped: Bytes,
 }
 
 /// How a play ends.

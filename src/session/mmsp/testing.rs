@@ -49,7 +49,7 @@ pub(super) fn packet_of(number: u64, ms: u32, key_frame: bool) -> Packet {
     }
     let bytes = packetizer.flush().unwrap();
     assert!(full.is_empty());
-    Packet { number: PacketNumber(number), send_time_ms: ms, stripped: padding::strip(bytes.clone()), bytes }
+    Packet::new(PacketNumber(number), ms, bytes.clone(), padding::strip(bytes))
 }
 
 /// A file of 49 packets, 8 s long.

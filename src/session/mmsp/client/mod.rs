@@ -238,12 +238,12 @@ impl Client {
                 if let Ok(packet) = AsfPacket::parse(&data.payload) {
                     play.last_send_time = packet.send_time_ms();
                 }
-                media.push(Next::from(Packet {
-                    number: PacketNumber(u64::from(data.location_id.0)),
-                    send_time_ms: play.last_send_time,
-                    bytes: data.payload.clone(),
-                    stripped: data.payload,
-                }));
+                media.push(Next::from(Packet::new(
+                    PacketNumber(data.location_id.0.into()),
+                    play.last_send_time,
+                    data.payload.clone(),
+                    data.payload,
+                )));
                 self.await_media(now);
             }
             // Data of a play that is over, packet-pair packets nobody asked for: tolerated, 3.1.5.

@@ -9,7 +9,7 @@ use super::content::Content;
 use super::header::HeaderSend;
 use super::state::Start;
 use super::{Player, Settings, encode, hresult};
-use crate::asf::{Header, Outline, PacketNumber, padding};
+use crate::asf::{Header, PacketNumber, padding};
 use crate::session::batch::Batch;
 use crate::session::pacer::Pacer;
 use crate::session::{Cursor, End, Next, Packet, Playing};
@@ -185,20 +185,18 @@ impl Media {
             return;
         }
         let packet_size = content.header.packet_size();
-        let bytes = if frames.player.is_wms4() { &packet.bytes } else { &packet.stripped };
+        let padded = frames.player.is_wms4();
         let mut payload = if content.gate.is_transparent() {
-            bytes.clone()
+            if padded { packet.bytes.clone() } else { packet.stripped.clone() }
         } else {
             // What can't be parsed can't be filtered, and nobody could play it.
-            let Ok(outline) = Outline::read(bytes) else { return };
-            let kept = content.gate.pass(&outline);
-            match kept.apply(bytes) {
-                Ok(form) if !kept.is_empty() => form,
-                _ => return,
-            }
+            let Some(outline) = packet.outline() else { return };
+            let kept = content.gate.pass(outline);
+            let Some(form) = packet.form(kept, padded) else { return };
+            form
         };
         // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
-        if frames.player.is_wms4()
+        if padded
             && payload.len() < packet_size
             && let Ok(restored) = padding::restore(&payload, packet_size)
         {

@@ -273,7 +273,7 @@ fn wms4_gets_all_streams_with_padding_and_never_selects() {
 #[test]
 fn wms4_gets_packets_of_full_size_where_the_origin_left_the_padding_out() {
     let full = testing::packet(0, 0);
-    let script = Script::packets([Packet { bytes: full.stripped.clone(), ..full.clone() }]);
+    let script = Script::packets([Packet::new(full.number, 0, full.stripped.clone(), full.stripped.clone())]);
     let mut c = Conversation::ready(WMS4, testing::file());
     c.viewer_sends(start(3));
     c.source_plays(&script, Pace::AsItComes);

@@ -277,7 +277,7 @@ fn an_end_leaves_the_session_ready_for_another_play() {
 #[test]
 fn a_packet_larger_than_the_packet_size_does_not_leave() {
     let large = Bytes::from(vec![0x82; PACKET_SIZE + 1]);
-    let oversized = Packet { bytes: large.clone(), stripped: large, ..packet(1, 100) };
+    let oversized = Packet::new(PacketNumber(1), 100, large.clone(), large);
     let script = Script::packets([packet(0, 0), packet(1, 100), oversized, packet(3, 300)]);
     let mut c = Conversation::streaming(FREE, testing::file(), &script);
     assert_eq!(c.viewer_gets_media(), [(0, 4, 0), (1, 4, 1), (3, 4, 2)]);

@@ -46,7 +46,7 @@ impl Item {
             }
             Self::Bytes(bytes) => {
                 let bytes = Bytes::from(bytes.clone());
-                Next::from(Packet { bytes: bytes.clone(), stripped: bytes, ..testing::packet(1, 50) })
+                Next::from(Packet::new(PacketNumber(1), 50, bytes.clone(), bytes))
             }
             Self::Skipped => Next::Skipped { packets: 3, lag: Duration::from_secs(1) },
             Self::Changed => Next::Changed(testing::other_header()),
