@@ -200,6 +200,20 @@ impl Header {
         })
     }
 
+    /// The broadcast that `before` began goes on under this header: they are equal but for what a restarted encoder or
+    /// server gives anew. That is File ID, sizes, counts, durations and the creation date, in File Properties and in the
+    /// Data Object (ASF 3.2, 5.1).
+    pub fn continues(&self, before: &Self) -> bool {
+        self.fixed().eq(before.fixed())
+    }
+
+    /// The bytes that stay as long as a broadcast goes on.
+    fn fixed(&self) -> impl Iterator<Item = &[u8]> {
+        let (file, data) = (self.file_at, self.data_at());
+        let parts = [0..file + 24, file + 80..data + 16, data + 48..data + DATA_OBJECT];
+        parts.into_iter().map(|part| self.bytes.get(part).unwrap_or_default())
+    }
+
     fn data_at(&self) -> usize {
         self.bytes.len().saturating_sub(DATA_OBJECT)
     }
@@ -355,6 +369,38 @@ mod tests {
         let header = talk();
         let same = header.as_broadcast().with_counts(89, 285_755, 131_460_000, 100_460_000, false, true);
         assert_eq!(same, header);
+    }
+
+    #[test]
+    fn a_restarted_broadcast_continues() {
+        let before = talk().as_broadcast();
+        let mut bytes = before.bytes().to_vec();
+        // File ID, size, creation date, count, durations; in the Data Object: size, File ID, count.
+        for open in [30 + 24..30 + 80, 759 + 16..759 + 48] {
+            bytes[open].iter_mut().for_each(|byte| *byte ^= 0xA5);
+        }
+        let after = Header::parse(bytes.into()).unwrap();
+        assert_ne!(after, before);
+        assert!(after.continues(&before) && before.continues(&after));
+    }
+
+    #[test]
+    fn any_other_byte_makes_another_broadcast() {
+        let before = talk();
+        let open = |at: usize| (30 + 24..30 + 80).contains(&at) || (759 + 16..759 + 48).contains(&at);
+        let mut parsed = 0;
+        for at in (0..TALK.len()).filter(|at| !open(*at)) {
+            let mut bytes = TALK.to_vec();
+            bytes[at] ^= 0x01;
+            // The Reserved field of the Data Object is put right whenever a header is read.
+            if let Some(other) = Header::parse(bytes.into()).ok().filter(|_| at < 807) {
+                parsed += 1;
+                assert!(!other.continues(&before), "byte {at}");
+            }
+        }
+        assert!(parsed > 400, "{parsed}");
+        const CLIP: &[u8] = include_bytes!("../../tests/vectors/asf/ffmpeg-clip.asf");
+        assert!(!Header::parse(Bytes::from_static(CLIP)).unwrap().continues(&before));
     }
 
     #[test]
