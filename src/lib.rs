@@ -4,6 +4,7 @@
 //! - [`asf`]: the file format, knows no protocol
 //! - [`session`]: the rules of a conversation, no I/O and no clock
 //! - [`content`]: what a URL names, and who may be asked for it
+//! - [`splitter`]: one upstream broadcast, many viewers
 //! - [`server`]: sockets and tasks, the only asynchronous room
 //! - [`config`]: proxy.yaml as a whole
 //! - [`metrics`], [`telemetry`]: what Prometheus reads, and logs
@@ -20,5 +21,6 @@ pub mod demo;
 pub mod metrics;
 pub mod server;
 pub mod session;
+pub mod splitter;
 pub mod telemetry;
 pub mod wire;

@@ -20,7 +20,7 @@ mod read;
 pub mod shift;
 pub mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod thin;
 pub mod writer;
 

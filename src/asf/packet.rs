@@ -78,6 +78,25 @@ impl Payload {
         self.offset == 0
     }
 
+    /// The last media object that is here, in whole or in part: its number, not yet cut to the width of the field, and its
+    /// presentation time. `packet` is what the payload was read from.
+    pub fn last_object(&self, packet: &[u8]) -> (u32, Option<u32>) {
+        let more = if self.compressed { self.compressed_objects(packet).saturating_sub(1) } else { 0 };
+        let later = more.saturating_mul(self.delta_ms(packet));
+        (self.object_number.wrapping_add(more), self.presentation_ms.map(|first| first.wrapping_add(later)))
+    }
+
+    /// Counts the objects of a compressed payload: a byte of length, then as many bytes (ASF 5.2.3.2).
+    pub(super) fn compressed_objects(&self, packet: &[u8]) -> u32 {
+        let mut data = packet.get(self.data.clone()).unwrap_or_default();
+        let mut count = 0;
+        while let Some((&length, rest)) = data.split_first() {
+            count += 1;
+            data = rest.get(length.into()..).unwrap_or_default();
+        }
+        count
+    }
+
     /// Presentation Time Delta of a compressed payload: how many milliseconds its objects are apart.
     pub(super) fn delta_ms(&self, packet: &[u8]) -> u32 {
         byte(packet, self.replicated_at).filter(|_| self.compressed).unwrap_or(0).into()
@@ -123,6 +142,12 @@ impl<'a> Packet<'a> {
     /// How many payloads there are, 1 to 63.
     pub fn payload_count(&self) -> usize {
         self.head.count.into()
+    }
+
+    /// How wide Media Object Number is: 0, 8, 16 or 32 bits. Numbers wrap by it.
+    pub fn object_number_bits(&self) -> u32 {
+        let [number, ..] = self.head.payload_fields();
+        number.bytes() as u32 * 8
     }
 
     /// The offset after the last payload.

@@ -18,9 +18,16 @@ pub struct Shift {
 
 impl Shift {
     /// The packet, moved. Its length and padding stay.
+    ///
+    /// # Errors
+    /// Bytes that are no packet (ASF 5.2).
     pub fn apply(&self, packet: &[u8]) -> Result<Vec<u8>, PacketError> {
-        let parsed = Packet::parse(packet)?;
-        let mut out = packet.to_vec();
+        Packet::parse(packet).map(|packet| self.moved(&packet))
+    }
+
+    /// [`Shift::apply`] for a packet that has been parsed already.
+    pub fn moved(&self, parsed: &Packet<'_>) -> Vec<u8> {
+        let mut out = parsed.bytes().to_vec();
         let send_time = parsed.send_time_ms().wrapping_add(self.send_ms);
         put(&mut out, parsed.head.send_time_at(), &send_time.to_le_bytes());
         let [number, offset, _] = parsed.head.payload_fields();
@@ -36,7 +43,7 @@ impl Shift {
                 width.put(&mut out, at, presentation_ms.wrapping_add(self.presentation_ms));
             }
         }
-        Ok(out)
+        out
     }
 
     /// So that a recording which begins with this packet begins at 0: the first packet is sent at once, and its content
@@ -58,7 +65,8 @@ impl Shift {
         self.send_ms == 0 && self.presentation_ms == 0 && self.object_numbers.iter().all(|&(_, step)| step == 0)
     }
 
-    fn object_number(&self, stream: StreamNumber) -> u32 {
+    /// What is added to the object numbers of a stream.
+    pub fn object_number(&self, stream: StreamNumber) -> u32 {
         self.object_numbers.iter().find(|(number, _)| *number == stream).map_or(0, |&(_, step)| step)
     }
 }
@@ -114,7 +122,7 @@ impl Loop {
         };
         let mut tail_ms = 0;
         if payload.compressed {
-            let objects = sub_payloads(bytes.get(payload.data.clone()).unwrap_or_default());
+            let objects = payload.compressed_objects(bytes);
             let delta = payload.delta_ms(bytes);
             round.objects = round.objects.wrapping_add(objects);
             tail_ms = objects.saturating_sub(1).saturating_mul(delta);
@@ -162,16 +170,6 @@ impl Round {
         let average = last_ms.saturating_sub(self.earliest_ms).checked_div(self.objects.saturating_sub(1)).unwrap_or(0);
         last_ms.saturating_add(average)
     }
-}
-
-/// Counts the objects of a compressed payload: a byte of length, then as many bytes (ASF 5.2.3.2).
-fn sub_payloads(mut data: &[u8]) -> u32 {
-    let mut count = 0;
-    while let Some((&length, rest)) = data.split_first() {
-        count += 1;
-        data = rest.get(length.into()..).unwrap_or_default();
-    }
-    count
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 /// What a packet is built from. Types are the two-bit codes 0 to 3.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub error_correction: Option<u8>,
     pub packet_length: u8,
     pub sequence: u8,
@@ -20,7 +20,7 @@ pub(super) struct Plan {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct PlannedPayload {
+pub(crate) struct PlannedPayload {
     pub stream: u8,
     pub key_frame: bool,
     pub number: u32,
@@ -32,7 +32,7 @@ pub(super) struct PlannedPayload {
 }
 
 impl Plan {
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if let Some(length) = self.error_correction {
             out.push(0x80 | length);
@@ -116,7 +116,7 @@ fn payload() -> impl Strategy<Value = PlannedPayload> {
 }
 
 /// Any legal packet of up to 5 payloads of the streams 1 to 4.
-pub(super) fn plan() -> impl Strategy<Value = Plan> {
+pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let shape = (proptest::option::of(0..=15_u8), 0..4_u8, 0..4_u8, 0..4_u8);
     let fields = [0..4_u8, 0..4_u8, 1..4_u8];
     let padding = prop_oneof![Just(0_usize), 0..4_usize, 0..600_usize];
@@ -142,7 +142,7 @@ pub(super) fn plan() -> impl Strategy<Value = Plan> {
 }
 
 /// A legal packet with a few of its bytes changed: most still parse.
-pub(super) fn mutated() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
     (plan(), vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4)).prop_map(|(plan, changes)| {
         let mut bytes = plan.bytes();
         for (at, value) in changes {

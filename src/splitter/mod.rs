@@ -1,0 +1,5 @@
+//! One upstream broadcast, many viewers.
+
+mod continuity;
+
+pub use continuity::{Continuity, Parts, Return};
