@@ -117,6 +117,15 @@ impl Gate {
         self.lanes.iter_mut().filter(|lane| lane.is_on()).for_each(|lane| lane.flow = Flow::Open);
     }
 
+    /// What has waited for a key frame for too long begins at the next object: a broken picture is better than none. A
+    /// stream of which only key frames are wanted waits on.
+    pub fn begin_anyway(&mut self) {
+        let waiting = self.lanes.iter_mut().filter(|lane| lane.is_on() && matches!(lane.flow, Flow::Joining { .. }));
+        for lane in waiting.filter(|lane| lane.thinning == Thinning::All) {
+            lane.flow = Flow::Rest { of: None };
+        }
+    }
+
     /// The next playlist entry begins. A stream of the same number and kind keeps its selection and joins anew. A new one
     /// is selected where its kind has been (or nothing of the entry would pass) and no kept stream of that kind is on.
     pub fn new_header(&mut self, header: &Header) {
@@ -145,10 +154,11 @@ impl Gate {
 
     /// Everything of every declared stream passes: packets need not be parsed, nor go through [`Gate::pass`].
     pub fn is_transparent(&self) -> bool {
-        self.lanes.iter().all(|lane| {
+        let is_whole = |lane: &Lane| {
             let whole = lane.thinning == Thinning::All || lane.thinning == Thinning::KeyFrames && !lane.has_key_frames;
             whole && lane.flow == Flow::Open && lane.until.is_none()
-        })
+        };
+        !self.lanes.is_empty() && self.lanes.iter().all(is_whole)
     }
 
     /// Some stream is selected.

@@ -1,12 +1,16 @@
 //! What is on its way to a socket: messages and media in their order, as pieces of a few own bytes and a shared payload.
 //!
 //! A batch leaves in one vectored write. What did not fit stays where it is and goes first next time, so nothing ever
-//! gets between the parts of a packet.
+//! gets between the parts of a packet. Whoever writes for many viewers has one batch for all of them, and only what a
+//! socket did not take is moved to where it waits.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use super::Packet;
 
 /// The largest header that a protocol puts before a shared payload, bytes.
 const HEAD: usize = 16;
@@ -16,7 +20,28 @@ const HEAD: usize = 16;
 struct Piece {
     head: [u8; HEAD],
     head_length: u8,
-    body: Bytes,
+    body: Body,
+}
+
+/// A shared payload.
+#[derive(Clone, Debug)]
+enum Body {
+    Bytes(Bytes),
+    /// A whole packet, by the hold that its cursor gave: one more on its bytes would be another count that all threads
+    /// write to.
+    Packet {
+        packet: Arc<Packet>,
+        padded: bool,
+    },
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Packet { packet, padded } => packet.whole(*padded),
+        }
+    }
 }
 
 impl Piece {
@@ -25,7 +50,7 @@ impl Piece {
     }
 
     fn len(&self) -> usize {
-        usize::from(self.head_length) + self.body.len()
+        usize::from(self.head_length) + self.body.bytes().len()
     }
 }
 
@@ -47,17 +72,26 @@ impl Batch {
 
     /// Appends a message.
     pub fn push_message(&mut self, message: Bytes) {
-        self.push(Piece { head: [0; HEAD], head_length: 0, body: message });
+        self.push(Piece { head: [0; HEAD], head_length: 0, body: Body::Bytes(message) });
     }
 
     /// Appends a media packet: the header of its protocol (at most 16 bytes) and the shared payload.
     pub fn push_packet<const N: usize>(&mut self, header: [u8; N], payload: Bytes) {
+        self.push_media(header, Body::Bytes(payload));
+    }
+
+    /// The same with all of a packet, `padded` as it came or without padding.
+    pub fn push_whole<const N: usize>(&mut self, header: [u8; N], packet: Arc<Packet>, padded: bool) {
+        self.push_media(header, Body::Packet { packet, padded });
+    }
+
+    fn push_media<const N: usize>(&mut self, header: [u8; N], body: Body) {
         const { assert!(N <= HEAD) };
         let mut head = [0; HEAD];
         head[..N].copy_from_slice(&header);
         self.packets += 1;
         // N is at most 16, as asserted above.
-        self.push(Piece { head, head_length: N as u8, body: payload });
+        self.push(Piece { head, head_length: N as u8, body });
     }
 
     fn push(&mut self, piece: Piece) {
@@ -75,15 +109,44 @@ impl Batch {
         self.bytes == 0
     }
 
+    /// What is kept in memory for it, bytes: a shared payload counts in full, for nobody else may hold it any more.
+    pub fn held(&self) -> usize {
+        self.pieces.capacity() * size_of::<Piece>() + self.bytes
+    }
+
+    /// Takes out what has not left yet, in as much room as that needs; the room of this batch stays for what comes next.
+    #[must_use]
+    pub fn take_rest(&mut self) -> Self {
+        let mut pieces = VecDeque::with_capacity(self.pieces.len());
+        pieces.extend(self.pieces.drain(..));
+        Self {
+            pieces,
+            sent_of_first: std::mem::take(&mut self.sent_of_first),
+            bytes: std::mem::take(&mut self.bytes),
+            packets: std::mem::take(&mut self.packets),
+        }
+    }
+
+    /// Forgets what has not left, and keeps the room.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        (self.sent_of_first, self.bytes, self.packets) = (0, 0, 0);
+    }
+
     /// Takes the count of media packets that were appended since it was last asked.
     pub fn take_packets(&mut self) -> u64 {
         std::mem::take(&mut self.packets)
     }
 
+    /// Places that `io_slices` fills at most.
+    pub fn slices(&self) -> usize {
+        self.pieces.len() * 2
+    }
+
     /// Fills `slices` with what is to be written next; returns how many are filled.
     pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut skip = self.sent_of_first;
-        let parts = self.pieces.iter().flat_map(|piece| [piece.head(), &piece.body[..]]);
+        let parts = self.pieces.iter().flat_map(|piece| [piece.head(), piece.body.bytes()]);
         let unsent = parts.filter_map(|part| {
             let rest = part.get(skip..).unwrap_or_default();
             skip = skip.saturating_sub(part.len());
@@ -100,6 +163,10 @@ impl Batch {
     /// `written` bytes have left.
     pub fn advance(&mut self, written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
+        if self.bytes == 0 {
+            // Nearly always: no need to look at each piece.
+            self.pieces.clear();
+        }
         let mut left = self.sent_of_first + written;
         while let Some(first) = self.pieces.front() {
             if left < first.len() {
@@ -134,6 +201,26 @@ mod tests {
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
         assert_eq!(batch.take_packets(), 1);
         assert_eq!(batch.take_packets(), 0);
+    }
+
+    #[test]
+    fn what_a_socket_did_not_take_moves_on_alone_and_the_room_stays() {
+        let mut scratch = Batch::new();
+        for _ in 0..100 {
+            scratch.push_packet(*b"12345678", Bytes::from_static(b"payload"));
+        }
+        assert_eq!(scratch.take_packets(), 100);
+        let room = scratch.held() - scratch.bytes();
+        scratch.advance(98 * 15 + 10);
+        let mut rest = scratch.take_rest();
+        assert_eq!(rest.to_vec(), b"yload12345678payload");
+        assert!(rest.held() <= 2 * size_of::<Piece>() + rest.bytes());
+        assert!(scratch.is_empty() && scratch.held() == room);
+        rest.advance(5);
+        scratch.push_message(Bytes::from_static(b"next"));
+        assert_eq!((rest.to_vec(), scratch.to_vec()), (b"12345678payload".to_vec(), b"next".to_vec()));
+        scratch.clear();
+        assert!(scratch.is_empty() && scratch.to_vec().is_empty());
     }
 
     proptest! {

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod mmsp;
 pub mod pacer;
 pub mod packet;
+pub mod skips;
 pub mod timers;
 
 pub use packet::Packet;
@@ -249,6 +250,11 @@ pub struct Playing {
 pub enum Pace {
     /// The source minds the clock: packets leave as they come.
     AsItComes,
+    /// The same, but what is there already leaves no faster than this.
+    AtMost {
+        /// bit/s; more than the content has, or it would never catch up.
+        bits_per_second: u32,
+    },
     /// By send time from the first packet on, at `rate`; the first `burst.duration` of the content goes faster.
     SendTime {
         /// 1.0 is real time; the sign says nothing here.
@@ -317,6 +323,8 @@ pub enum Reason {
     Draining,
     /// The viewer's session was ended by the operator.
     Kicked,
+    /// The viewer can't keep up with its broadcast.
+    TooSlow,
     /// A fault of ours.
     Internal,
 }
@@ -333,7 +341,7 @@ impl Reason {
             Self::Denied => "policy",
             Self::InvalidName | Self::Invalid => "malformed",
             Self::Loop => "loop",
-            Self::Busy => "limit",
+            Self::Busy | Self::TooSlow => "limit",
             Self::Timeout => "timeout",
             Self::Draining => "draining",
             Self::Kicked => "kicked",
@@ -353,6 +361,12 @@ impl Reason {
 pub trait Cursor: Send {
     /// What comes next. After `Ended` it is not asked again.
     fn next(&mut self) -> Next;
+
+    /// Whether the driver is always told when there is more after `Nothing`. One that may have more without a word is
+    /// asked again and again.
+    fn is_announced(&self) -> bool {
+        false
+    }
 }
 
 /// What a cursor has.

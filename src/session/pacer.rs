@@ -20,6 +20,8 @@ pub struct Pacer {
     /// What may leave at most, bit/s: twice the content's bit rate, times the play's own rate.
     ceiling: f64,
     base: Option<Base>,
+    /// When the packets before have left, at the rate of [`Pace::AtMost`].
+    free: Option<Instant>,
 }
 
 /// Where wall time and content time meet.
@@ -39,7 +41,7 @@ impl Pacer {
     /// The pacer of content of `bit_rate` bit/s.
     pub fn new(pace: Pace, bit_rate: u32) -> Self {
         let rate = if let Pace::SendTime { rate, .. } = pace { rate.abs().max(1.0) } else { 1.0 };
-        Self { pace, ceiling: f64::from(bit_rate.max(1)) * 2.0 * rate, base: None }
+        Self { pace, ceiling: f64::from(bit_rate.max(1)) * 2.0 * rate, base: None, free: None }
     }
 
     /// The next entry of a playlist begins: its send times start anew, and its bit rate is another.
@@ -51,6 +53,11 @@ impl Pacer {
     pub fn due(&mut self, now: Instant, send_time_ms: u32, bytes: usize) -> Instant {
         match self.pace {
             Pace::AsItComes => now,
+            Pace::AtMost { bits_per_second } => {
+                let due = self.free.map_or(now, |free| free.max(now));
+                self.free = Some(due + seconds(bytes as f64 * 8.0 / f64::from(bits_per_second.max(1))));
+                due
+            }
             Pace::Clock { at, send_time_ms: reference } => {
                 let delta = i64::from(send_time_ms.wrapping_sub(reference) as i32);
                 let magnitude = Duration::from_millis(delta.unsigned_abs());
@@ -154,6 +161,16 @@ mod tests {
         assert_eq!(pacer.due(now, 0, 1000), now);
         assert_eq!(pacer.due(now, 10, 1000), now + ms(100));
         assert_eq!(pacer.due(now, 20, 1000), now + ms(200));
+    }
+
+    #[test]
+    fn what_is_there_leaves_no_faster_than_asked_and_the_rest_as_it_comes() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(Pace::AtMost { bits_per_second: 80_000 }, 1);
+        assert_eq!(pacer.due(now, 0, 1000), now);
+        assert_eq!(pacer.due(now, 0, 1000), now + ms(100));
+        assert_eq!(pacer.due(now + ms(100), 0, 1000), now + ms(200));
+        assert_eq!(pacer.due(now + ms(900), 0, 1000), now + ms(900));
     }
 
     #[test]

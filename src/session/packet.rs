@@ -37,6 +37,11 @@ impl Packet {
         self
     }
 
+    /// All of it, with padding as it came or without.
+    pub fn whole(&self, padded: bool) -> &Bytes {
+        if padded { &self.bytes } else { &self.stripped }
+    }
+
     /// What a gate needs to know, read when it is asked for first; `None` where the bytes are no packet.
     pub fn outline(&self) -> Option<&Outline> {
         self.outline.get_or_init(|| Outline::read(&self.stripped).ok()).as_ref()
@@ -50,7 +55,7 @@ impl Packet {
             return None;
         }
         if kept.is_all() {
-            return Some(if padded { self.bytes.clone() } else { self.stripped.clone() });
+            return Some(self.whole(padded).clone());
         }
         let padded = padded && !self.is_stripped_only();
         self.forms.get_or_make(kept, padded, || {

@@ -36,6 +36,16 @@ pub enum Return {
     Other,
 }
 
+impl Return {
+    /// The `result` label of `mmsproxy_split_reconnects_total`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Same => "continued",
+            Self::Other => "changed",
+        }
+    }
+}
+
 /// What came out last, and how what comes now is moved so that it goes on.
 #[derive(Clone, Debug)]
 pub struct Continuity {

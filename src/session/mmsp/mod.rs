@@ -35,6 +35,7 @@ pub fn hresult(refusal: &Refusal) -> HResult {
         Reason::BadContent => HResult::NS_E_INVALID_DATA,
         Reason::Busy => HResult::NS_E_TOO_MANY_SESS,
         Reason::Invalid => HResult::NS_E_INVALID_REQUEST,
+        Reason::TooSlow => HResult::NS_E_INSUFFICIENT_BANDWIDTH,
         Reason::Draining | Reason::Kicked => HResult::NS_E_NOCONNECTION,
         Reason::Origin | Reason::Internal => HResult::NS_E_INTERNAL,
     }
