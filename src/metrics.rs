@@ -14,7 +14,7 @@ const CONTENT: [&str; 2] = ["broadcast", "on_demand"];
 /// `funnel`: the ways that Data packets take.
 const FUNNEL: [&str; 2] = ["tcp", "udp"];
 /// `result` of `mmsproxy_viewer_sessions_total`.
-const VIEWER_RESULTS: [&str; 5] = ["ended", "failed", "kicked", "redirected", "refused"];
+const VIEWER_RESULTS: [&str; 6] = ["ended", "failed", "kicked", "redirected", "refused", "too_slow"];
 /// `reason` of `mmsproxy_refused_total`.
 const REFUSED_REASONS: [&str; 9] =
     ["draining", "http", "internal", "limit", "loop", "malformed", "origin", "policy", "timeout"];
@@ -22,6 +22,8 @@ const REFUSED_REASONS: [&str; 9] =
 const ORIGIN_RESULTS: [&str; 2] = ["ended", "failed"];
 /// `reason` of `mmsproxy_origin_errors_total`.
 const ORIGIN_REASONS: [&str; 5] = ["connect", "lost", "protocol", "refused", "timeout"];
+/// `result` of `mmsproxy_split_reconnects_total`.
+const RECONNECTS: [&str; 3] = ["changed", "continued", "gave_up"];
 /// `holder` of `mmsproxy_held_bytes`.
 const HOLDERS: [&str; 3] = ["cache", "history", "sessions"];
 
@@ -68,11 +70,12 @@ fn begin_at_zero(counters: &Counters) -> Result<(), prometheus::Error> {
         }
         counters.join_seconds.get_metric_with_label_values(&[content])?;
     }
-    let by_label: [(_, &[&str]); 4] = [
+    let by_label: [(_, &[&str]); 5] = [
         (&counters.viewer_sessions, &VIEWER_RESULTS),
         (&counters.refused, &REFUSED_REASONS),
         (&counters.origin_sessions_total, &ORIGIN_RESULTS),
         (&counters.origin_errors, &ORIGIN_REASONS),
+        (&counters.split_reconnects, &RECONNECTS),
     ];
     for (counter, values) in by_label {
         for value in values {
@@ -164,8 +167,11 @@ mod tests {
             "mmsproxy_viewers{content=\"on_demand\",funnel=\"udp\"}",
             "mmsproxy_viewer_sessions_total{result=\"kicked\"}",
             "mmsproxy_refused_total{reason=\"policy\"}",
+            "mmsproxy_viewer_skips_total",
             "mmsproxy_viewer_sent_bytes_total{content=\"broadcast\",funnel=\"tcp\"}",
             "mmsproxy_viewer_sent_packets_total{content=\"on_demand\",funnel=\"tcp\"}",
+            "mmsproxy_viewer_logs_total",
+            "mmsproxy_access_log_errors_total",
             "mmsproxy_origin_sessions",
             "mmsproxy_origin_sessions_total{result=\"failed\"}",
             "mmsproxy_origin_errors_total{reason=\"connect\"}",
@@ -215,6 +221,7 @@ mod tests {
                     ("le", "mmsproxy_join_seconds_bucket") => continue,
                     ("result", "mmsproxy_viewer_sessions_total") => &VIEWER_RESULTS,
                     ("result", "mmsproxy_origin_sessions_total") => &ORIGIN_RESULTS,
+                    ("result", "mmsproxy_split_reconnects_total") => &RECONNECTS,
                     ("reason", "mmsproxy_refused_total") => &REFUSED_REASONS,
                     ("reason", "mmsproxy_origin_errors_total") => &ORIGIN_REASONS,
                     _ => known.iter().find(|(known, _)| *known == label).unwrap_or_else(|| panic!("{name} {label}")).1,

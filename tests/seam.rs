@@ -154,6 +154,7 @@ fn upstream(packets: &[Packet]) -> Queue {
         stall: Duration::from_secs(10),
         max_header: 65_536,
         player_reports: false,
+        relays_reports: false,
     };
     let mut session = client::Client::new(now, settings);
     let mut media = Vec::new();

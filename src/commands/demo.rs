@@ -22,9 +22,11 @@ pub async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.listen.mms = vec![args.mms.unwrap_or(any_port)];
     config.listen.admin = Some(args.admin.unwrap_or(any_port));
+    // Standard output is for the URLs.
+    config.access_log.path.clear();
     config.routes = vec![Route { origin: format!("mms://{behind}"), ..Route::default() }];
     let metrics = Arc::new(Metrics::new().context("can't register the metrics")?);
-    let proxy = Proxy::start(&config, metrics).await?;
+    let proxy = Proxy::start(&config, metrics, None).await?;
     for address in proxy.mms() {
         println!("on-demand  mms://{address}/{DEMO_FILE}");
         println!("broadcast  mms://{address}/{DEMO_BROADCAST}");
@@ -37,6 +39,6 @@ pub async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     }
     signals.end(args.duration).await;
     proxy.server().drain();
-    proxy.server().finish(std::time::Duration::ZERO).await;
+    proxy.finish(std::time::Duration::ZERO).await;
     Ok(())
 }

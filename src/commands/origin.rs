@@ -11,6 +11,7 @@ use crate::cli::OriginArgs;
 use crate::config::Config;
 use crate::demo::{Library, OriginSource};
 use crate::metrics::Metrics;
+use crate::server::writer::Writers;
 use crate::server::{self, Server};
 
 /// Serves a directory, and files as broadcasts, until SIGTERM or Ctrl-C.
@@ -30,7 +31,9 @@ pub async fn origin(args: &OriginArgs) -> anyhow::Result<()> {
 /// Takes viewers at `address`; returns the address, which is another where port 0 was asked for.
 pub(super) async fn start(address: SocketAddr, library: Library) -> anyhow::Result<SocketAddr> {
     let metrics = Metrics::new().context("can't register the metrics")?;
-    let server = Server::new(super::proxy::server_settings(&Config::default()), metrics.counters);
+    let settings = super::proxy::server_settings(&Config::default());
+    let writers = Writers::new(&settings);
+    let server = Server::new(settings, metrics.counters, writers).context("can't start the writers")?;
     let listener = server::bind(address).with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr()?;
     info!(protocol = "mms", %address, "listening");

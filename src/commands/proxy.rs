@@ -3,25 +3,31 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::errno::Errno;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::limits;
-use crate::config::{Config, Redirects};
+use crate::config::{self, AccessLogFormat, Config, FastStart, Redirects};
 use crate::metrics::Metrics;
+use crate::server::access_log::{AccessLog, Format};
 use crate::server::admin::{self, Admin};
-use crate::server::relay::{self, Relay};
+use crate::server::relay::{self, Relay, SplitSettings};
 use crate::server::source::Source;
+use crate::server::writer::Writers;
 use crate::server::{self, Server};
 use crate::session::mmsp::server::Settings as SessionSettings;
+use crate::splitter::Bounds;
 
 /// Listeners, viewers and origins.
 #[derive(Debug)]
 pub struct Proxy {
     server: Arc<Server>,
     relay: Arc<Relay>,
+    access_log: Option<Arc<AccessLog>>,
     own_name: String,
     /// All that we listen on: never to be connected to.
     listeners: Vec<SocketAddr>,
@@ -30,9 +36,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Binds all listeners and takes viewers.
-    pub async fn start(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        limits::raise_open_files(config.limits.viewers);
+    /// Binds all listeners and takes viewers. `reloads` is how the admin endpoint asks for the config to be read again;
+    /// `None` where there is none to be read.
+    pub async fn start(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        reloads: Option<mpsc::Sender<admin::Reload>>,
+    ) -> anyhow::Result<Self> {
+        limits::raise_open_files(config.limits.viewers, sessions_at_origins(config));
         let own_name = config.own_name()?;
         let mut mms = Vec::new();
         for address in &config.listen.mms {
@@ -57,8 +68,16 @@ impl Proxy {
         let admin_address = admin.as_ref().map(|(address, _)| *address);
         let listeners: Vec<SocketAddr> = addresses.iter().copied().chain(admin_address).collect();
         let policy = config.policy(own_name.clone(), listeners.clone(), is_local)?;
-        let relay = Arc::new(Relay::new(relay_settings(config), policy, Arc::clone(&metrics.counters)));
-        let server = Server::new(server_settings(config), Arc::clone(&metrics.counters));
+        let settings = server_settings(config);
+        let writers = Writers::new(&settings);
+        let news = {
+            let writers = Arc::clone(&writers);
+            Arc::new(move || writers.news())
+        };
+        let relay = Arc::new(Relay::new(relay_settings(config), policy, Arc::clone(&metrics.counters), news));
+        let access_log = open_access_log(&config.access_log, &metrics)?.map(Arc::new);
+        let server = Server::with_access_log(settings, Arc::clone(&metrics.counters), writers, access_log.clone())
+            .context("can't start the writers")?;
         let endpoint = match admin {
             Some((address, listener)) => {
                 let settings = admin::Settings {
@@ -70,7 +89,8 @@ impl Proxy {
                 };
                 let counters = Arc::clone(&metrics.counters);
                 let exposition = Box::new(move || metrics.render());
-                let endpoint = Arc::new(Admin::new(settings, Arc::clone(&server), counters, exposition));
+                let (server, relay) = (Arc::clone(&server), Some(Arc::clone(&relay)));
+                let endpoint = Arc::new(Admin::new(settings, server, relay, counters, exposition, reloads));
                 info!(protocol = "admin", %address, "listening");
                 tokio::spawn(admin::serve(listener, Arc::clone(&endpoint), std::future::pending()));
                 Some(endpoint)
@@ -87,7 +107,7 @@ impl Proxy {
         for address in &addresses {
             info!(protocol = "mms", %address, "listening");
         }
-        Ok(Self { server, relay, own_name, listeners, mms: addresses, admin: admin_address })
+        Ok(Self { server, relay, access_log, own_name, listeners, mms: addresses, admin: admin_address })
     }
 
     /// Where players connect.
@@ -105,12 +125,47 @@ impl Proxy {
         &self.server
     }
 
+    /// Waits until the viewers are gone, `within` at most, ends those that are left, and leaves the origins.
+    pub async fn finish(&self, within: Duration) {
+        const FAREWELL: Duration = Duration::from_secs(2);
+        self.server.finish(within).await;
+        self.relay.close(FAREWELL).await;
+    }
+
+    /// Opens the access log again, for who moved its file away.
+    pub fn reopen_access_log(&self) {
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+    }
+
+    /// Waits a moment until the access log is written, and warns where a slow disk takes longer. Blocks its thread.
+    pub fn flush_access_log(&self) {
+        const WAIT: Duration = Duration::from_secs(2);
+        if self.access_log.as_ref().is_some_and(|log| !log.flush(WAIT)) {
+            warn!("the last lines of the access log are lost: they could not be written in time");
+        }
+    }
+
     /// Takes over what can change while viewers go on: routes, forwarding, and how origins are asked.
     pub fn reload(&self, config: &Config) -> anyhow::Result<()> {
         let policy = config.policy(self.own_name.clone(), self.listeners.clone(), is_local)?;
         self.relay.reload(relay_settings(config), policy);
         Ok(())
     }
+}
+
+fn open_access_log(config: &config::AccessLog, metrics: &Metrics) -> anyhow::Result<Option<AccessLog>> {
+    if config.path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let format = match config.format {
+        AccessLogFormat::W3c => Format::W3c,
+        AccessLogFormat::Json => Format::Json,
+    };
+    let log = AccessLog::open(&config.path, format, metrics.counters.access_log_errors.clone())
+        .with_context(|| format!("can't open {} (access_log.path)", config.path.display()))?;
+    Ok(Some(log))
 }
 
 pub(super) fn server_settings(config: &Config) -> server::Settings {
@@ -120,17 +175,28 @@ pub(super) fn server_settings(config: &Config) -> server::Settings {
         viewers_per_address: size(limits.viewers_per_address.into()),
         kernel_buffer: u32::try_from(limits.kernel_buffer.0).unwrap_or(u32::MAX),
         flush: config.split.flush,
+        flush_max: config.split.flush_max,
+        max_skips: config.split.max_skips,
         writers: std::thread::available_parallelism().map_or(1, usize::from),
         transparent: config.transparent,
-        session: SessionSettings {
+        session: Arc::new(SessionSettings {
             server_version: config.server_version.clone(),
             handshake: limits.handshake,
             login: limits.login,
             idle: limits.idle,
             key_wait: config.split.key_wait,
             ..SessionSettings::default()
-        },
+        }),
     }
+}
+
+/// Sessions that may be open at all origins together.
+fn sessions_at_origins(config: &Config) -> u64 {
+    if !config.forward.allow.is_empty() {
+        return u64::MAX;
+    }
+    let origins: usize = config.routes.iter().map(|route| 1 + route.origins.len()).sum();
+    u64::from(config.origin.sessions).saturating_mul(u64::try_from(origins).unwrap_or(u64::MAX))
 }
 
 fn relay_settings(config: &Config) -> relay::Settings {
@@ -148,6 +214,24 @@ fn relay_settings(config: &Config) -> relay::Settings {
         buffer: size(limits.buffer.0),
         max_header: size(limits.header.0),
         control_packet: size(limits.control_packet.0),
+        split: split_settings(config),
+    }
+}
+
+fn split_settings(config: &Config) -> SplitSettings {
+    let split = &config.split;
+    SplitSettings {
+        linger: split.linger,
+        bounds: Bounds { history: split.history, bytes: size(split.max_bytes.0) },
+        fast_start: match split.fast_start {
+            FastStart::Preroll => None,
+            FastStart::Off => Some(Duration::ZERO),
+            FastStart::For(duration) => Some(duration),
+        },
+        give_up: split.give_up,
+        fail_back: split.fail_back,
+        forward_logs: split.forward_logs,
+        memory: config.limits.memory.0,
     }
 }
 

@@ -54,6 +54,7 @@ impl Visit {
             stall: STALL,
             max_header: MAX_HEADER,
             player_reports: false,
+            relays_reports: false,
         };
         let mut last = None;
         for address in addresses {

@@ -1,6 +1,7 @@
 //! What no value can tell alone: addresses that clash, times of zero, URLs and names that parse as text but mean nothing.
 //! Each fault is a key and a reason that says what to write instead.
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{ByteSize, Config, Route};
@@ -25,6 +26,7 @@ pub(super) fn faults(config: &Config) -> Vec<Found> {
     }
     times(config, &mut found);
     amounts(config, &mut found);
+    access_log(config, &mut found);
     found
 }
 
@@ -213,7 +215,21 @@ fn amounts(config: &Config, found: &mut Vec<Found>) {
             found.push((key.into(), format!("`{size}` is too little, want {least} or more")));
         }
     }
-    if config.access_log.path.as_os_str().is_empty() {
-        found.push(("access_log.path".into(), "is empty, want a file or - for standard output".into()));
+}
+
+/// A log that can't be opened is found before anybody has played anything.
+fn access_log(config: &Config, found: &mut Vec<Found>) {
+    let path = &config.access_log.path;
+    if path.as_os_str().is_empty() || path.as_os_str() == "-" {
+        return;
     }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let reason = if path.is_dir() {
+        "is a directory, want a file in it".to_owned()
+    } else if !directory.is_dir() {
+        format!("`{}` is no directory; make it, and let it belong to who runs the proxy", directory.display())
+    } else {
+        return;
+    };
+    found.push(("access_log.path".into(), reason));
 }

@@ -142,6 +142,9 @@ pub struct Split {
     /// How long a lost broadcast is tried for.
     #[serde(with = "duration")]
     pub give_up: Duration,
+    /// How long another origin than the first serves a broadcast before the first is tried again; 0 is for ever.
+    #[serde(with = "duration")]
+    pub fail_back: Duration,
     /// Do viewers' Logging messages go on to the origin?
     pub forward_logs: bool,
 }
@@ -223,7 +226,7 @@ pub struct Limits {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLog {
-    /// A file, or `-` for standard output.
+    /// A file, or `-` for standard output; empty is no access log.
     pub path: PathBuf,
     /// Of its lines.
     pub format: AccessLogFormat,
@@ -293,6 +296,7 @@ impl Default for Split {
             key_wait: Duration::from_secs(10),
             max_skips: 8,
             give_up: Duration::from_secs(60),
+            fail_back: Duration::ZERO,
             forward_logs: false,
         }
     }

@@ -184,6 +184,28 @@ proxy.yaml:12: limits.viewers: is 0, which lets nothing through; want 1 or more"
 }
 
 #[test]
+fn an_access_log_needs_a_directory_to_be_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &Path| Config::parse(&format!("access_log: {{ path: \"{}\" }}", path.display()), FILE);
+    for path in ["", "-", "access.log"] {
+        assert_eq!(at(Path::new(path)).unwrap().access_log.path, Path::new(path));
+    }
+    assert!(at(&directory.path().join("access.log")).is_ok());
+    let missing = directory.path().join("no");
+    assert_eq!(
+        at(&missing.join("access.log")).unwrap_err().to_string(),
+        format!(
+            "proxy.yaml:1: access_log.path: `{}` is no directory; make it, and let it belong to who runs the proxy",
+            missing.display()
+        )
+    );
+    assert_eq!(
+        at(directory.path()).unwrap_err().to_string(),
+        "proxy.yaml:1: access_log.path: is a directory, want a file in it"
+    );
+}
+
+#[test]
 fn variables_override_the_file() {
     let config = with_variables(
         "name: file\nlimits: { viewers: 5, idle: 1m }\n",

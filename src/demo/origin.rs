@@ -92,16 +92,17 @@ async fn off_the_loop<T: Send + 'static>(
 mod tests {
     use std::net::Ipv4Addr;
 
-    use tokio::sync::{Notify, mpsc};
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::demo::storage::Storage;
     use crate::demo::testing::{clip_bytes, collect};
+    use crate::server::mailbox::{Receiver, Sender, mailbox};
     use crate::session::{Caller, Pace, Position};
 
     struct Talk {
-        requests: mpsc::Sender<Request>,
-        replies: mpsc::Receiver<Reply>,
+        requests: Sender<Request>,
+        replies: Receiver<Reply>,
     }
 
     impl Talk {
@@ -112,8 +113,8 @@ mod tests {
                 .add_broadcast(&Name::parse("live").unwrap(), Storage::Memory(clip_bytes()), Instant::now())
                 .unwrap();
             let peer = Peer { id: 1, address: (Ipv4Addr::LOCALHOST, 1).into(), redirected_from: None };
-            let (requests, request_receiver) = mpsc::channel(8);
-            let (reply_sender, replies) = mpsc::channel(8);
+            let (requests, request_receiver) = mailbox(8);
+            let (reply_sender, replies) = mailbox(8);
             let link = Link { requests: request_receiver, replies: reply_sender, bell: Arc::new(Notify::new()) };
             tokio::spawn(Arc::new(OriginSource::new(library)).serve(peer, link));
             Self { requests, replies }

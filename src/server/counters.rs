@@ -19,6 +19,12 @@ pub struct Counters {
     pub sent_bytes: IntCounterVec,
     /// Media packets to viewers; `content`, `funnel`.
     pub sent_packets: IntCounterVec,
+    /// Reports of players about what they played.
+    pub viewer_logs: IntCounter,
+    /// Lines of the access log that are lost.
+    pub access_log_errors: IntCounter,
+    /// Jumps of viewers that fell behind.
+    pub viewer_skips: IntCounter,
     /// Sessions at origins now.
     pub origin_sessions: IntGauge,
     /// Sessions at origins that ended; `result`.
@@ -27,6 +33,10 @@ pub struct Counters {
     pub origin_errors: IntCounterVec,
     /// Bytes from origins.
     pub origin_received_bytes: IntCounter,
+    /// Broadcasts that are split now.
+    pub broadcasts: IntGauge,
+    /// Broadcasts that were lost, by what became of them; `result`.
+    pub split_reconnects: IntCounterVec,
     /// Memory that the limits bound; `holder`.
     pub held_bytes: IntGaugeVec,
     /// Connect to first media packet; `content`.
@@ -58,6 +68,18 @@ impl Counters {
                 "Media packets sent to viewers.",
                 &["content", "funnel"],
             )?,
+            viewer_logs: registered(
+                registry,
+                IntCounter::new("mmsproxy_viewer_logs_total", "Reports of players about what they played.")?,
+            )?,
+            access_log_errors: registered(
+                registry,
+                IntCounter::new("mmsproxy_access_log_errors_total", "Lines of the access log that are lost.")?,
+            )?,
+            viewer_skips: registered(
+                registry,
+                IntCounter::new("mmsproxy_viewer_skips_total", "Viewers that fell behind and jumped to a key frame.")?,
+            )?,
             origin_sessions: registered(
                 registry,
                 IntGauge::new("mmsproxy_origin_sessions", "Upstream sessions open now.")?,
@@ -67,6 +89,12 @@ impl Counters {
             origin_received_bytes: registered(
                 registry,
                 IntCounter::new("mmsproxy_origin_received_bytes_total", "Bytes received from origins.")?,
+            )?,
+            broadcasts: registered(registry, IntGauge::new("mmsproxy_broadcasts", "Broadcasts that are split now.")?)?,
+            split_reconnects: vec(
+                "mmsproxy_split_reconnects_total",
+                "Broadcasts whose source was lost, by what became of them.",
+                &["result"],
             )?,
             held_bytes: gauges("mmsproxy_held_bytes", "Media held in memory.", &["holder"])?,
             join_seconds: registered(registry, HistogramVec::new(join, &["content"])?)?,

@@ -55,6 +55,40 @@ pub struct Attempt {
     is_decided: bool,
 }
 
+/// What is known of an origin, at a moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Known {
+    /// Whether it can be reached.
+    pub reach: Reach,
+    /// The scheme that it announced; `None` where it announced none, or was never asked.
+    pub scheme: Option<AuthScheme>,
+    /// Sessions that are open at it, or being opened.
+    pub sessions: usize,
+    /// How many may be.
+    pub limit: usize,
+}
+
+/// Whether an origin can be reached: what the last attempt told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reach {
+    /// No attempt has told.
+    Unknown,
+    /// An attempt is being made.
+    Trying,
+    /// It answered.
+    Up {
+        /// How long that is still taken as true; zero where the next to ask finds out.
+        holds: Duration,
+    },
+    /// It failed.
+    Down {
+        /// How long it is still not asked; zero where the next to ask finds out.
+        holds: Duration,
+        /// What failed.
+        why: Refusal,
+    },
+}
+
 /// How many origins are remembered; players of a forward proxy may name any number.
 const MAX_KNOWN: usize = 10_000;
 
@@ -85,9 +119,27 @@ impl Origins {
         });
         Arc::clone(&origin)
     }
+
+    /// What is known at `now` of each, ordered by host and port.
+    pub fn known(&self, now: Instant) -> Vec<(Authority, Known)> {
+        let mut known: Vec<_> = self.known.iter().map(|entry| (entry.key().clone(), entry.known(now))).collect();
+        known.sort_by(|(a, _), (b, _)| a.cmp(b));
+        known
+    }
 }
 
 impl Origin {
+    fn known(&self, now: Instant) -> Known {
+        let reach = match &*self.state.lock() {
+            State::Unknown => Reach::Unknown,
+            State::Trying => Reach::Trying,
+            State::Up { until } => Reach::Up { holds: until.saturating_duration_since(now) },
+            State::Down { until, why } => Reach::Down { holds: until.saturating_duration_since(now), why: why.clone() },
+        };
+        let sessions = self.limit.saturating_sub(self.sessions.available_permits());
+        Known { reach, scheme: self.scheme().flatten(), sessions, limit: self.limit }
+    }
+
     /// A place among its sessions.
     pub fn session(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.sessions).try_acquire_owned().map_err(|_| {
@@ -213,6 +265,32 @@ mod tests {
         assert!(!other.is_finished());
         probe.succeeded();
         assert!(other.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_what_the_last_attempt_told() {
+        let down = Duration::from_secs(60);
+        let origins = Origins::new(down, 2);
+        let other = origins.of(&("a.example".to_owned(), 80));
+        let origin = origins.of(&("a.example".to_owned(), 1755));
+        let known = |now| origins.known(now).into_iter().map(|(_, known)| known.reach).collect::<Vec<_>>();
+        let begun = Instant::now();
+        assert_eq!(known(begun), [Reach::Unknown, Reach::Unknown]);
+        let attempt = origin.attempt().await.unwrap();
+        assert_eq!(known(begun), [Reach::Unknown, Reach::Trying]);
+        attempt.failed(refusal());
+        assert!(matches!(&known(begun)[1], Reach::Down { holds, why } if *holds >= down && *why == refusal()));
+        other.attempt().await.unwrap().succeeded();
+        let later = Instant::now() + down;
+        assert_eq!(
+            known(later),
+            [Reach::Up { holds: Duration::ZERO }, Reach::Down { holds: Duration::ZERO, why: refusal() }]
+        );
+        let _session = other.session().unwrap();
+        other.set_scheme(Some(AuthScheme::Basic));
+        let (at, known) = origins.known(later).swap_remove(0);
+        assert_eq!(at, ("a.example".to_owned(), 80));
+        assert_eq!((known.sessions, known.limit, known.scheme), (1, 2, Some(AuthScheme::Basic)));
     }
 
     #[test]

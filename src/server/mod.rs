@@ -1,12 +1,16 @@
 //! Sockets and tasks: the only asynchronous room. Listeners, limits, drain; the rest is in the rooms below.
 
+pub mod access_log;
 pub mod admin;
+mod cadence;
 pub mod counters;
 pub mod health;
 pub mod intercept;
+pub mod mailbox;
 pub mod pipe;
 mod printable;
 pub mod relay;
+pub mod sink;
 mod sockets;
 pub mod source;
 #[cfg(test)]
@@ -32,16 +36,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use self::access_log::AccessLog;
 use self::counters::Counters;
 use self::source::{Link, Peer, Source, link};
-use self::viewer::Viewer;
-use self::writer::Writer;
+use self::viewer::{Plays, Viewer, Ways};
+use self::writer::Writers;
 use crate::session::mmsp::server::{Session, Settings as SessionSettings};
 use crate::session::{Reason, Refusal, Reply, Request};
 use crate::wire::mmsp::ids::ClientId;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// Connections that wait to be accepted; the system may allow fewer. Thousands come at once when a broadcast begins.
+const BACKLOG: i32 = 4096;
 /// Viewers beyond the limits that are told so, in each server; more are just closed.
 const REFUSED_AT_ONCE: usize = 256;
 /// How long nothing is accepted after a failure such as "too many open files": what is open may end meanwhile.
@@ -58,14 +63,18 @@ pub struct Settings {
     pub viewers_per_address: usize,
     /// `limits.kernel_buffer`: bytes that may wait in the kernel for one viewer.
     pub kernel_buffer: u32,
-    /// `split.flush`: how often a viewer that streams is written to.
+    /// `split.flush`: how often a viewer that streams is written to; 0 is at once.
     pub flush: Duration,
+    /// `split.flush_max`: what that grows to under load.
+    pub flush_max: Duration,
+    /// `split.max_skips`: jumps in a minute after which a viewer is too slow.
+    pub max_skips: u32,
     /// How many writers share the viewers.
     pub writers: usize,
     /// `transparent`: redirected connections tell where they were going.
     pub transparent: bool,
     /// What each session goes by.
-    pub session: SessionSettings,
+    pub session: Arc<SessionSettings>,
 }
 
 /// Viewers, and where they come in.
@@ -73,8 +82,9 @@ pub struct Settings {
 pub struct Server {
     settings: Settings,
     counters: Arc<Counters>,
+    access_log: Option<Arc<AccessLog>>,
     viewers: Mutex<Viewers>,
-    writers: Vec<Arc<Writer>>,
+    writers: Arc<Writers>,
     next_id: AtomicU64,
     is_draining: AtomicBool,
     /// Rung when a viewer is gone.
@@ -96,21 +106,32 @@ struct Place {
 }
 
 impl Server {
-    /// A server without listeners yet. Its writers run from here on.
-    pub fn new(settings: Settings, counters: Arc<Counters>) -> Arc<Self> {
-        let writers: Vec<_> = (0..settings.writers.max(1)).map(|_| Arc::new(Writer::new(settings.flush))).collect();
-        for writer in &writers {
-            tokio::spawn(Arc::clone(writer).run());
-        }
-        Arc::new(Self {
+    /// A server without listeners yet. Its `writers`, no other server's, run from here on.
+    ///
+    /// # Errors
+    /// The system gives no thread for them.
+    pub fn new(settings: Settings, counters: Arc<Counters>, writers: Arc<Writers>) -> io::Result<Arc<Self>> {
+        Self::with_access_log(settings, counters, writers, None)
+    }
+
+    /// The same, with a log of what is played.
+    pub fn with_access_log(
+        settings: Settings,
+        counters: Arc<Counters>,
+        writers: Arc<Writers>,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> io::Result<Arc<Self>> {
+        writers.start(&counters)?;
+        Ok(Arc::new(Self {
             settings,
             counters,
+            access_log,
             viewers: Mutex::default(),
             writers,
             next_id: AtomicU64::new(1),
             is_draining: AtomicBool::new(false),
             left: Notify::new(),
-        })
+        }))
     }
 
     /// Takes viewers from `listener` and serves them from `source`. Never returns: an error of accept, "too many open
@@ -187,9 +208,21 @@ impl Server {
         // nCubs is all that keeps a stranger from asking for a viewer's packets: without randomness nobody is served.
         let Ok(client_id) = getrandom::u32() else { return };
         sockets::bound_kernel_buffer(&SockRef::from(&stream), self.settings.kernel_buffer);
-        let session = Session::new(Instant::now(), self.settings.session.clone(), ClientId(client_id));
+        let session = Session::new(Instant::now(), Arc::clone(&self.settings.session), ClientId(client_id));
         let bell = Arc::new(Notify::new());
-        let viewer = Viewer::new(id, address, stream, session, Arc::clone(&bell), Arc::clone(&self.counters));
+        let plays = self.access_log.as_ref().map_or_else(Plays::default, |log| {
+            let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
+            Plays::of(id, address, local, log, &self.counters)
+        });
+        let viewer = Viewer::new(
+            peer,
+            stream,
+            session,
+            Arc::clone(&bell),
+            Arc::clone(&self.counters),
+            self.settings.max_skips,
+            plays,
+        );
         let viewer = Arc::new(viewer);
         let (viewer_link, source_link) = link(bell);
         let (place, refusal) = match self.admit(&viewer) {
@@ -205,13 +238,12 @@ impl Server {
             Some(refusal) => Arc::new(Refuse(refusal)) as Arc<dyn Source>,
         };
         tokio::spawn(source.serve(peer, source_link).instrument(span.clone()));
-        let writer = self.writers.get(usize::try_from(id).unwrap_or(0) % self.writers.len().max(1)).map(Arc::clone);
-        let idle = self.settings.session.idle;
+        let Some(writer) = self.writers.of(id) else { return };
+        let mut ways = Ways { link: viewer_link, writer: Arc::clone(writer), idle: self.settings.session.idle };
         let serve = async move {
-            if let Some(writer) = writer {
-                Arc::clone(&place.viewer).serve(viewer_link, writer, idle).await;
-            }
-            drop(place);
+            place.viewer.serve(&mut ways).await;
+            // The limits have room again once the source has been told.
+            drop((ways, place));
         };
         tokio::spawn(serve.instrument(span));
     }

@@ -2,6 +2,8 @@
 //! time, and the viewer's cursor empties.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
+use super::sink::Sink;
 use crate::asf::Packet as AsfPacket;
 use crate::session::{Cursor, Next, Packet};
 
@@ -56,9 +59,8 @@ pub fn pipe(limit: usize, overflow: Overflow, bell: Arc<Notify>, held: IntGauge)
     (Feeder(Arc::clone(&pipe)), PipeCursor(pipe))
 }
 
-impl Feeder {
-    /// Appends all of `items`.
-    pub fn push_all(&self, items: &mut Vec<Next>) {
+impl Sink for Feeder {
+    fn push_all(&mut self, items: &mut Vec<Next>) {
         let pipe = &*self.0;
         let mut queue = pipe.queue.lock();
         if queue.is_abandoned {
@@ -81,17 +83,20 @@ impl Feeder {
         }
     }
 
-    /// Whether the origin should wait.
-    pub fn is_full(&self) -> bool {
+    /// A viewer of its own meets the entries in their order.
+    fn set_changing(&mut self, _is_changing: bool) {}
+
+    fn is_full(&self) -> bool {
         let queue = self.0.queue.lock();
         self.0.overflow == Overflow::Wait && !queue.is_abandoned && queue.bytes >= self.0.limit
     }
 
-    /// Returns once there is room.
-    pub async fn room(&self) {
-        while self.is_full() {
-            self.0.room.notified().await;
-        }
+    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            while self.is_full() {
+                self.0.room.notified().await;
+            }
+        })
     }
 }
 
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn a_broadcast_that_is_not_read_jumps_to_its_newest_key_frame() {
         let held = gauge();
-        let (feeder, mut cursor) = pipe(PACKET * 6, Overflow::Skip, Arc::default(), held.clone());
+        let (mut feeder, mut cursor) = pipe(PACKET * 6, Overflow::Skip, Arc::default(), held.clone());
         let keys = [0, 4, 8];
         feeder.push_all(&mut (0..10).map(|n| packet(n, keys.contains(&n))).collect());
         assert!(!feeder.is_full());
@@ -229,7 +234,7 @@ mod tests {
 
     #[test]
     fn with_no_key_frame_in_sight_all_packets_go_but_the_end_stays() {
-        let (feeder, mut cursor) = pipe(PACKET * 3, Overflow::Skip, Arc::default(), gauge());
+        let (mut feeder, mut cursor) = pipe(PACKET * 3, Overflow::Skip, Arc::default(), gauge());
         let mut items: Vec<Next> = (0..10).map(|n| packet(n, false)).collect();
         items.push(Next::Ended(End::Complete));
         feeder.push_all(&mut items);
@@ -242,7 +247,7 @@ mod tests {
     fn a_key_frame_that_nothing_follows_keeps_no_queue_alive() {
         let held = gauge();
         let limit = PACKET * 8;
-        let (feeder, mut cursor) = pipe(limit, Overflow::Skip, Arc::default(), held.clone());
+        let (mut feeder, mut cursor) = pipe(limit, Overflow::Skip, Arc::default(), held.clone());
         for n in 0..1000 {
             feeder.push_all(&mut vec![packet(n, n == 0)]);
             assert!(held.get() as usize <= limit + PACKET, "{} bytes after {n} packets", held.get());
@@ -258,13 +263,13 @@ mod tests {
         let held = gauge();
         let header = Arc::new(crate::asf::Header::parse(HEADER.into()).unwrap());
         let limit = 3 * HEADER.len();
-        let (feeder, mut cursor) = pipe(limit, Overflow::Skip, Arc::default(), held.clone());
+        let (mut feeder, mut cursor) = pipe(limit, Overflow::Skip, Arc::default(), held.clone());
         for _ in 0..100 {
             feeder.push_all(&mut vec![Next::Changed(Arc::clone(&header))]);
             assert!(held.get() as usize <= limit + 2 * HEADER.len());
         }
         assert!(numbers(&mut cursor).len() <= 3);
-        let (feeder, _cursor) = pipe(limit, Overflow::Wait, Arc::default(), held.clone());
+        let (mut feeder, _cursor) = pipe(limit, Overflow::Wait, Arc::default(), held.clone());
         feeder.push_all(&mut vec![Next::Changed(header); 4]);
         assert!(feeder.is_full());
     }
@@ -272,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn an_on_demand_origin_waits_for_half_of_the_room() {
         let held = gauge();
-        let (feeder, mut cursor) = pipe(PACKET * 4, Overflow::Wait, Arc::default(), held.clone());
+        let (mut feeder, mut cursor) = pipe(PACKET * 4, Overflow::Wait, Arc::default(), held.clone());
         feeder.push_all(&mut (0..5).map(|n| packet(n, false)).collect());
         assert!(feeder.is_full());
         for _ in 0..4 {

@@ -25,15 +25,17 @@ struct Escaped<'a, 'b> {
     left: usize,
 }
 
+/// Characters that begin a line or colour a terminal. The separators of lines and the marks that turn the direction of
+/// writing are no control characters to Unicode, but they are to a terminal.
+pub(super) fn breaks_lines(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-            // The separators of lines and the marks that turn the direction of writing are no control characters to
-            // Unicode, but they are to a terminal.
-            if c.is_control()
-                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-            {
+            if breaks_lines(c) {
                 write!(self.out, "{}", c.escape_unicode())?;
             } else {
                 self.out.write_char(c)?;

@@ -10,6 +10,8 @@ use crate::session::batch::Batch;
 
 /// Pieces that leave in one system call; a packet is two.
 const PIECES_PER_CALL: usize = 128;
+/// Most calls have no more than these, and clearing room for the others would be a part of their cost.
+const FEW_PIECES: usize = 24;
 
 /// Replies leave at once, and a peer that vanished without a word is found out after some minutes.
 pub(super) fn tune(socket: &SockRef<'_>) {
@@ -36,9 +38,12 @@ pub(super) fn bound_kernel_buffer(socket: &SockRef<'_>, bytes: u32) {
 pub(super) fn write(stream: &TcpStream, batch: &mut Batch) -> io::Result<usize> {
     let mut total = 0;
     while !batch.is_empty() {
-        let mut slices = [IoSlice::new(&[]); PIECES_PER_CALL];
-        let filled = batch.io_slices(&mut slices);
-        match stream.try_write_vectored(slices.get(..filled).unwrap_or_default()) {
+        let result = if batch.slices() <= FEW_PIECES {
+            write_once::<FEW_PIECES>(stream, batch)
+        } else {
+            write_once::<PIECES_PER_CALL>(stream, batch)
+        };
+        match result {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 batch.advance(written);
@@ -50,4 +55,10 @@ pub(super) fn write(stream: &TcpStream, batch: &mut Batch) -> io::Result<usize> 
         }
     }
     Ok(total)
+}
+
+fn write_once<const PIECES: usize>(stream: &TcpStream, batch: &Batch) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let filled = batch.io_slices(&mut slices);
+    stream.try_write_vectored(slices.get(..filled).unwrap_or_default())
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
+use super::mailbox::{Receiver, Sender, mailbox};
 use crate::session::{Reply, Request};
 
 /// Messages that may wait between a viewer and its source, each way. Both sides answer one another, so few ever do.
@@ -34,9 +35,9 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Link {
     /// What the viewer wants, in order. Ends when the viewer is gone.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: Receiver<Request>,
     /// What it is told. Closed when the viewer is gone.
-    pub replies: mpsc::Sender<Reply>,
+    pub replies: Sender<Reply>,
     /// Rung when media are there that should not wait for the viewer's next turn.
     pub bell: Arc<Notify>,
 }
@@ -44,13 +45,13 @@ pub struct Link {
 /// The viewer's end.
 #[derive(Debug)]
 pub(super) struct ViewerLink {
-    pub(super) requests: mpsc::Sender<Request>,
-    pub(super) replies: mpsc::Receiver<Reply>,
+    pub(super) requests: Sender<Request>,
+    pub(super) replies: Receiver<Reply>,
 }
 
 /// Both ends of a new link.
 pub(super) fn link(bell: Arc<Notify>) -> (ViewerLink, Link) {
-    let (request_sender, requests) = mpsc::channel(QUEUE);
-    let (replies, reply_receiver) = mpsc::channel(QUEUE);
+    let (request_sender, requests) = mailbox(QUEUE);
+    let (replies, reply_receiver) = mailbox(QUEUE);
     (ViewerLink { requests: request_sender, replies: reply_receiver }, Link { requests, replies, bell })
 }

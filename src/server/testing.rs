@@ -12,12 +12,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::relay::{self, Relay};
+use super::writer::Writers;
 use super::{Server, Settings};
 use crate::content::{Glob, MmsUrl, Policy, Route, Rules};
 use crate::metrics::Metrics;
 use crate::server::counters::Counters;
 use crate::server::source::Source;
-use crate::session::mmsp::server::Settings as SessionSettings;
+use crate::splitter::Bounds;
 use crate::wire::mmsp::data::{self, AF_HEADER_LAST, Data};
 use crate::wire::mmsp::deframer::{Deframer, Frame};
 use crate::wire::mmsp::ids::{FileAttributes, FileId, HResult, Incarnation, LocationId, PacketPairMode};
@@ -52,9 +53,11 @@ pub(super) fn server_settings() -> Settings {
         viewers_per_address: 1000,
         kernel_buffer: 16 * 1024,
         flush: Duration::from_millis(20),
+        flush_max: Duration::from_millis(20),
+        max_skips: 8,
         writers: 1,
         transparent: false,
-        session: SessionSettings::default(),
+        session: Arc::default(),
     }
 }
 
@@ -72,13 +75,22 @@ pub(super) fn relay_settings() -> relay::Settings {
         max_header: 1024 * 1024,
         control_packet: 64 * 1024,
         receive_rate: 0,
+        split: relay::SplitSettings {
+            linger: Duration::ZERO,
+            bounds: Bounds { history: Duration::from_secs(20), bytes: 1 << 20 },
+            fast_start: None,
+            give_up: Duration::from_secs(60),
+            fail_back: Duration::ZERO,
+            forward_logs: false,
+            memory: 1 << 30,
+        },
     }
 }
 
 /// All that no host and no name keeps from `origins`, in their order.
-pub(super) fn policy(origins: Vec<MmsUrl>) -> Policy {
+pub(super) fn policy(origins: Vec<MmsUrl>, split: bool) -> Policy {
     let path = Route::name_at(&MmsUrl::parse("mms://any").unwrap()).unwrap();
-    let route = Route { host: Glob::new("*"), path, origins, cache: true, split: true, ignore_case: false };
+    let route = Route { host: Glob::new("*"), path, origins, cache: true, split, ignore_case: false };
     Policy::new(Rules {
         routes: vec![route],
         allow: vec![],
@@ -91,6 +103,7 @@ pub(super) fn policy(origins: Vec<MmsUrl>) -> Policy {
 /// A server that takes viewers, with what it counts.
 pub(super) struct House {
     pub server: Arc<Server>,
+    pub writers: Arc<Writers>,
     pub counters: Arc<Counters>,
     pub address: SocketAddr,
 }
@@ -98,21 +111,27 @@ pub(super) struct House {
 impl House {
     pub(super) async fn new(settings: Settings, source: impl FnOnce(Arc<Counters>) -> Arc<dyn Source>) -> Self {
         let counters = Metrics::new().unwrap().counters;
-        let server = Server::new(settings, Arc::clone(&counters));
+        let writers = Writers::new(&settings);
+        let server = Server::new(settings, Arc::clone(&counters), Arc::clone(&writers)).unwrap();
         let listener = super::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(Arc::clone(&server).accept(listener, source(Arc::clone(&counters))));
-        Self { server, counters, address }
+        Self { server, writers, counters, address }
     }
 
     /// A proxy in front of `origins`.
     pub(super) async fn proxy(settings: relay::Settings, origins: &[SocketAddr]) -> Self {
         let urls = origins.iter().map(|origin| MmsUrl::parse(&format!("mms://{origin}")).unwrap());
-        Self::in_front_of(settings, policy(urls.collect())).await
+        Self::in_front_of(settings, policy(urls.collect(), true)).await
+    }
+
+    /// A proxy that gives each viewer a session of its own at `origin`.
+    pub(super) async fn without_splitting(settings: relay::Settings, origin: SocketAddr) -> Self {
+        Self::in_front_of(settings, policy(vec![MmsUrl::parse(&format!("mms://{origin}")).unwrap()], false)).await
     }
 
     pub(super) async fn in_front_of(settings: relay::Settings, policy: Policy) -> Self {
-        Self::new(server_settings(), |counters| Arc::new(Relay::new(settings, policy, counters))).await
+        Self::new(server_settings(), |counters| Arc::new(Relay::new(settings, policy, counters, Arc::new(|| {})))).await
     }
 
     /// Waits until nobody is there any more, and nothing is held for anybody.
@@ -123,7 +142,7 @@ impl House {
         until(|| viewers("broadcast") == 0 && viewers("on_demand") == 0).await;
         until(|| counters.origin_sessions.get() == 0).await;
         until(|| counters.held_by_sessions().get() == 0).await;
-        until(|| self.server.writers.iter().all(|writer| writer.streaming() == 0)).await;
+        until(|| self.writers.streaming() == 0).await;
     }
 
     pub(super) fn sessions(&self, result: &str) -> u64 {

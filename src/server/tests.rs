@@ -1,16 +1,18 @@
 //! Listener, limits, viewers and writers over real sockets, with a source that has all of its packets at hand.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::source::{Link, Peer, Source};
-use super::testing::{Got, HEADER, House, PACKET, Player, server_settings, soon};
+use super::testing::{Got, HEADER, House, PACKET, Player, server_settings, soon, until};
 use super::{Server, Settings};
 use crate::asf::{Header, PacketNumber};
 use crate::session::{Cursor, Description, End, Next, Opened, Pace, Packet, Playing, Reason, Refusal, Reply, Request};
@@ -19,6 +21,32 @@ use crate::wire::mmsp::{mac_to_viewer as down, viewer_to_mac as up};
 
 /// Content of so many packets; `None` never ends and has none.
 struct Shelf(Option<u64>);
+
+/// What a test puts in, for one play.
+#[derive(Clone, Default)]
+struct Feed {
+    queue: Arc<Mutex<VecDeque<Next>>>,
+    /// Whether the writers are told of it.
+    is_announced: bool,
+}
+
+impl Feed {
+    fn puts(&self, number: u64) {
+        let bytes = Bytes::from_static(PACKET);
+        let packet = Packet::new(PacketNumber(number), 0, bytes.clone(), bytes);
+        self.queue.lock().push_back(Next::from(packet));
+    }
+}
+
+impl Cursor for Feed {
+    fn next(&mut self) -> Next {
+        self.queue.lock().pop_front().unwrap_or(Next::Nothing)
+    }
+
+    fn is_announced(&self) -> bool {
+        self.is_announced
+    }
+}
 
 struct ShelfCursor {
     next: u64,
@@ -38,28 +66,39 @@ impl Cursor for ShelfCursor {
     }
 }
 
+impl Shelf {
+    fn cursor(&self) -> Box<dyn Cursor> {
+        Box::new(ShelfCursor { next: 0, packets: self.0, bytes: Bytes::from_static(PACKET) })
+    }
+}
+
 impl Source for Shelf {
-    fn serve(self: Arc<Self>, _peer: Peer, mut link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            let header = Arc::new(Header::parse(HEADER.into()).unwrap());
-            while let Some(request) = link.requests.recv().await {
-                let reply = match request {
-                    Request::Greet(_) => Reply::Greeted { scheme: None },
-                    Request::Open(_) => {
-                        let description = Description { bit_rate: 300_000, ..Description::default() };
-                        Reply::Opened(Arc::new(Opened { description, header: Arc::clone(&header) }))
-                    }
-                    Request::Play(_) => {
-                        let bytes = Bytes::from_static(PACKET);
-                        let cursor = Box::new(ShelfCursor { next: 0, packets: self.0, bytes });
-                        Reply::Playing(Playing { cursor, pace: Pace::AsItComes })
-                    }
-                    Request::Close => break,
-                    _ => continue,
-                };
-                let _ = link.replies.send(reply).await;
+    fn serve(self: Arc<Self>, _peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(serve(link, move || self.cursor()))
+    }
+}
+
+impl Source for Feed {
+    fn serve(self: Arc<Self>, _peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(serve(link, move || Box::new(Feed::clone(&self))))
+    }
+}
+
+/// Answers one viewer, whose plays read what `cursor` gives.
+async fn serve(mut link: Link, cursor: impl Fn() -> Box<dyn Cursor>) {
+    let header = Arc::new(Header::parse(HEADER.into()).unwrap());
+    while let Some(request) = link.requests.recv().await {
+        let reply = match request {
+            Request::Greet(_) => Reply::Greeted { scheme: None },
+            Request::Open(_) => {
+                let description = Description { bit_rate: 300_000, ..Description::default() };
+                Reply::Opened(Arc::new(Opened { description, header: Arc::clone(&header) }))
             }
-        })
+            Request::Play(_) => Reply::Playing(Playing { cursor: cursor(), pace: Pace::AsItComes }),
+            Request::Close => break,
+            _ => continue,
+        };
+        let _ = link.replies.send(reply).await;
     }
 }
 
@@ -95,6 +134,67 @@ async fn one_writer_serves_five_hundred_viewers_and_misses_none() {
     house.is_empty_soon().await;
     assert_eq!(house.sessions("ended"), 500);
     assert_eq!(house.counters.sent_packets.with_label_values(&["on_demand", "tcp"]).get(), 500 * PACKETS);
+}
+
+#[tokio::test]
+async fn where_media_leave_at_once_news_send_them_and_no_clock_does() {
+    let settings = Settings { flush: Duration::ZERO, ..server_settings() };
+    let feed = Feed { is_announced: true, ..Feed::default() };
+    let source = feed.clone();
+    let house = House::new(settings, |_| Arc::new(source)).await;
+    let mut player = playing(&house).await;
+    for number in 0..3 {
+        feed.puts(number);
+        house.writers.news();
+        let Got::Data(data) = player.next().await else { panic!("a packet") };
+        assert_eq!(u64::from(data.location_id.0), number);
+    }
+    drop(player);
+    house.is_empty_soon().await;
+}
+
+#[tokio::test]
+async fn where_media_leave_at_once_those_that_nobody_announces_are_asked_for() {
+    let settings = Settings { flush: Duration::ZERO, ..server_settings() };
+    let feed = Feed::default();
+    let source = feed.clone();
+    let house = House::new(settings, |_| Arc::new(source)).await;
+    let mut player = playing(&house).await;
+    for number in 0..3 {
+        feed.puts(number);
+        let Got::Data(data) = player.next().await else { panic!("a packet") };
+        assert_eq!(u64::from(data.location_id.0), number);
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_jumps_too_often_is_ended_with_a_reason() {
+    let settings = Settings { max_skips: 3, ..server_settings() };
+    let feed = Feed::default();
+    let source = feed.clone();
+    let house = House::new(settings, |_| Arc::new(source)).await;
+    let mut player = playing(&house).await;
+    for jumps in 1..=3 {
+        feed.queue.lock().push_back(Next::Skipped { packets: 5, lag: Duration::from_secs(20) });
+        until(|| house.counters.viewer_skips.get() == jumps).await;
+    }
+    assert_eq!(player.watch().await, (vec![], Some(HResult::NS_E_INSUFFICIENT_BANDWIDTH)));
+    assert_eq!(player.next().await, Got::Closed);
+    drop(player);
+    house.is_empty_soon().await;
+    assert_eq!(house.sessions("too_slow"), 1);
+}
+
+#[tokio::test]
+async fn a_viewer_that_does_not_read_is_counted_with_what_is_kept_for_it() {
+    let house = house(server_settings(), Some(u64::from(u32::MAX))).await;
+    let mut player = playing(&house).await;
+    until(|| house.counters.held_by_sessions().get() > 0).await;
+    let held = usize::try_from(house.counters.held_by_sessions().get()).unwrap();
+    assert!(held < 128 * 1024, "{held} bytes");
+    assert!(matches!(player.next().await, Got::Data(_)));
+    drop(player);
+    house.is_empty_soon().await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 
-use super::pipe::Feeder;
+use super::sink::Sink;
 use super::sockets;
 use crate::session::batch::Batch;
 use crate::session::mmsp::client::{Client, ClientError, Event, Input, Output, Settings};
@@ -35,9 +35,9 @@ pub struct Upstream {
     deframer: Deframer,
     unsent: Batch,
     events: std::collections::VecDeque<Event>,
-    /// Media of the last read, on their way to the feeder.
+    /// Media of the last read, on their way to the sink.
     media: Vec<Next>,
-    feeder: Option<Feeder>,
+    sink: Option<Box<dyn Sink>>,
     deadline: Option<Instant>,
     /// What ended the session; told after the events that came before it.
     fault: Option<UpstreamError>,
@@ -147,7 +147,7 @@ impl Upstream {
             unsent: Batch::new(),
             events: Default::default(),
             media: Vec::new(),
-            feeder: None,
+            sink: None,
             deadline: None,
             fault: None,
             counts,
@@ -163,9 +163,9 @@ impl Upstream {
         Ok(())
     }
 
-    /// Where media go from now on; what came for the feeder before goes nowhere.
-    pub fn feed(&mut self, feeder: Feeder) {
-        self.feeder = Some(feeder);
+    /// Where media go from now on; what came for the sink before goes nowhere.
+    pub fn feed(&mut self, sink: impl Sink + 'static) {
+        self.sink = Some(Box::new(sink));
     }
 
     /// Media end for the viewer as they would if the origin had said so.
@@ -179,7 +179,7 @@ impl Upstream {
         self.client.is_greeted()
     }
 
-    /// The next event. Media go to the feeder meanwhile, and when it is full, the origin waits. Cancel-safe: what was
+    /// The next event. Media go to the sink meanwhile, and when it is full, the origin waits. Cancel-safe: what was
     /// read or is unsent stays here.
     pub async fn next(&mut self) -> Result<Event, UpstreamError> {
         loop {
@@ -195,7 +195,7 @@ impl Upstream {
                 self.fault = Some(error);
                 continue;
             }
-            let is_full = self.feeder.as_ref().is_some_and(Feeder::is_full);
+            let is_full = self.sink.as_ref().is_some_and(|sink| sink.is_full());
             self.client.set_paused(Instant::now(), is_full);
             self.drain();
             let deadline = self.deadline;
@@ -208,7 +208,7 @@ impl Upstream {
                     }
                 }
                 ready = self.stream.writable(), if !self.unsent.is_empty() => ready.map_err(UpstreamError::Lost)?,
-                () = room(self.feeder.as_ref()), if is_full => {}
+                () = room(self.sink.as_deref()), if is_full => {}
                 () = until(deadline), if deadline.is_some() => {
                     self.client.handle_input(Instant::now(), Input::Timeout, &mut self.media)?;
                     self.settle();
@@ -219,7 +219,7 @@ impl Upstream {
 
     /// Ends the session as a client should: the play is stopped and reported, the file closed. Takes `within` at most.
     pub async fn close(mut self, within: Duration) {
-        self.feeder = None;
+        self.sink = None;
         let farewell = async {
             self.request(Request::Close)?;
             while !matches!(self.next().await?, Event::Closed) {}
@@ -270,11 +270,11 @@ impl Upstream {
     /// After each input: outputs out, media on their way.
     fn settle(&mut self) {
         self.drain();
-        match &self.feeder {
-            Some(feeder) if !self.media.is_empty() => feeder.push_all(&mut self.media),
-            Some(_) => {}
-            None => self.media.clear(),
+        let Some(sink) = &mut self.sink else { return self.media.clear() };
+        if !self.media.is_empty() {
+            sink.push_all(&mut self.media);
         }
+        sink.set_changing(self.client.is_between_entries());
     }
 
     fn drain(&mut self) {
@@ -298,9 +298,9 @@ impl Upstream {
     }
 }
 
-async fn room(feeder: Option<&Feeder>) {
-    if let Some(feeder) = feeder {
-        feeder.room().await;
+async fn room(sink: Option<&dyn Sink>) {
+    if let Some(sink) = sink {
+        sink.room().await;
     }
 }
 
@@ -336,6 +336,7 @@ mod tests {
             stall: 10 * second,
             max_header: 1 << 20,
             player_reports: false,
+            relays_reports: false,
         };
         let counts = Counts::new(IntGauge::new("open", "open").unwrap(), IntCounter::new("bytes", "bytes").unwrap());
         let mut upstream = Upstream::connect(origin.address, 10 * second, 1 << 16, settings, counts).await.unwrap();

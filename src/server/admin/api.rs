@@ -11,9 +11,12 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{debug, error, info};
 
+use super::broadcasts::BroadcastList;
 use super::guard::{self, Audience};
+use super::origins::OriginList;
+use super::page::{self, Figures};
 use super::respond::{self, Answer};
-use super::{Admin, BODY, MAX_BODY, Readiness, page};
+use super::{Admin, BODY, MAX_BODY, Readiness};
 use crate::server::viewer::Viewer;
 use crate::session::{Reason, Refusal};
 
@@ -40,6 +43,8 @@ pub(super) struct Status {
     pub(super) viewers_by_content: ByContent,
     /// Sessions at origins now.
     pub(super) origin_sessions: i64,
+    /// Broadcasts that have a source now, each one session for all its viewers.
+    pub(super) broadcasts: i64,
 }
 
 /// Where we listen.
@@ -125,7 +130,10 @@ enum Route<'a> {
     Status,
     Viewers,
     Viewer(&'a str),
+    Broadcasts,
+    Origins,
     Drain,
+    Reload,
 }
 
 impl<'a> Route<'a> {
@@ -137,7 +145,10 @@ impl<'a> Route<'a> {
             "/readyz" => Self::Readyz,
             "/api/v1/status" => Self::Status,
             "/api/v1/viewers" => Self::Viewers,
+            "/api/v1/broadcasts" => Self::Broadcasts,
+            "/api/v1/origins" => Self::Origins,
             "/api/v1/drain" => Self::Drain,
+            "/api/v1/reload" => Self::Reload,
             _ => Self::Viewer(path.strip_prefix("/api/v1/viewers/")?),
         })
     }
@@ -146,7 +157,8 @@ impl<'a> Route<'a> {
         match self {
             Self::Healthz | Self::Readyz => Audience::Anyone,
             Self::Metrics => Audience::Scrapers,
-            Self::Page | Self::Status | Self::Viewers | Self::Viewer(_) | Self::Drain => Audience::Operators,
+            // Whatever is not said to be open is not.
+            _ => Audience::Operators,
         }
     }
 
@@ -154,7 +166,7 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Viewer(_) => "DELETE",
-            Self::Drain => "POST",
+            Self::Drain | Self::Reload => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -187,7 +199,12 @@ impl Admin {
             return refused;
         }
         match route {
-            Route::Page => respond::html(page::render(&self.status(listener), &self.viewer_rows())),
+            Route::Page => respond::html(page::render(&Figures {
+                status: self.status(listener),
+                viewers: self.viewer_rows(),
+                broadcasts: BroadcastList::of(self.relay.as_deref()).broadcasts,
+                origins: OriginList::of(self.relay.as_deref()).origins,
+            })),
             Route::Metrics => self.metrics(),
             Route::Healthz => respond::line(StatusCode::OK, "ok"),
             Route::Readyz => match self.readiness() {
@@ -197,7 +214,10 @@ impl Admin {
             Route::Status => respond::json(StatusCode::OK, &self.status(listener)),
             Route::Viewers => respond::json(StatusCode::OK, &ViewerList { viewers: self.viewer_rows() }),
             Route::Viewer(id) => self.end_viewer(id),
+            Route::Broadcasts => respond::json(StatusCode::OK, &BroadcastList::of(self.relay.as_deref())),
+            Route::Origins => respond::json(StatusCode::OK, &OriginList::of(self.relay.as_deref())),
             Route::Drain => self.drain(),
+            Route::Reload => self.reload().await,
         }
     }
 
@@ -229,6 +249,7 @@ impl Admin {
             viewers: viewers_by_content.broadcast + viewers_by_content.on_demand,
             viewers_by_content,
             origin_sessions: self.counters.origin_sessions.get(),
+            broadcasts: self.counters.broadcasts.get(),
         }
     }
 
@@ -266,7 +287,7 @@ async fn read_to_end(body: Incoming) -> Result<(), Answer> {
 }
 
 /// Empty for times that RFC 3339 can't tell: a clock that was never set must not end the answer.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let mut text = String::new();
     match write!(text, "{}", humantime::format_rfc3339_millis(time)) {
         Ok(()) => text,

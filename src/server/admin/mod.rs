@@ -4,8 +4,11 @@
 //! proxy has finished its start. Who may ask is decided in `guard.rs`, before anything else is looked at.
 
 mod api;
+mod broadcasts;
 mod guard;
+mod origins;
 mod page;
+mod reload;
 mod respond;
 
 use std::convert::Infallible;
@@ -21,15 +24,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::counters::Counters;
+use super::relay::Relay;
 use super::{ACCEPT_PAUSE, Server};
 
 pub use self::guard::Token;
+pub use self::reload::{Fault, Reload, ReloadRefused, Reloaded};
 
 /// Connections served at once; more wait to be accepted until one ends.
 const MAX_CONNECTIONS: usize = 64;
@@ -37,6 +42,8 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER: Duration = Duration::from_secs(5);
 /// How long a request's body may take.
 const BODY: Duration = Duration::from_secs(5);
+/// How long the config may take to be read again.
+const RELOAD: Duration = Duration::from_secs(5);
 /// A request's header, bytes.
 const MAX_HEADER: usize = 16 * 1024;
 /// A request's body, bytes.
@@ -68,8 +75,10 @@ pub type Exposition = Box<dyn Fn() -> Result<String, prometheus::Error> + Send +
 pub struct Admin {
     settings: Settings,
     server: Arc<Server>,
+    relay: Option<Arc<Relay>>,
     counters: Arc<Counters>,
     exposition: Exposition,
+    reloads: Option<mpsc::Sender<Reload>>,
     started_at: SystemTime,
     started: Instant,
     is_started: AtomicBool,
@@ -77,12 +86,22 @@ pub struct Admin {
 
 impl Admin {
     /// The state behind an endpoint; `/readyz` says "starting" until `set_started`. `counters` are those of `server`.
-    pub fn new(settings: Settings, server: Arc<Server>, counters: Arc<Counters>, exposition: Exposition) -> Self {
+    /// `relay` is what `server` takes content from, `None` where that is no proxy. `reloads` goes to whoever has the config; `None` where nobody has one.
+    pub fn new(
+        settings: Settings,
+        server: Arc<Server>,
+        relay: Option<Arc<Relay>>,
+        counters: Arc<Counters>,
+        exposition: Exposition,
+        reloads: Option<mpsc::Sender<Reload>>,
+    ) -> Self {
         Self {
             settings,
             server,
+            relay,
             counters,
             exposition,
+            reloads,
             started_at: SystemTime::now(),
             started: Instant::now(),
             is_started: AtomicBool::new(false),

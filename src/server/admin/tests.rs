@@ -1,5 +1,7 @@
 //! Over real sockets, by requests written out by hand: what hyper adds or leaves out is part of what is tested.
 
+mod proxy;
+
 use std::pin::Pin;
 
 use prometheus::{Registry, TextEncoder};
@@ -10,8 +12,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::asf::{HeaderBuilder, StreamNumber, WaveFormat};
 use crate::server::source::{Link, Peer, Source};
+use crate::server::writer::Writers;
 use crate::server::{Settings as ServerSettings, bind};
-use crate::session::mmsp::server::Settings as SessionSettings;
 use crate::session::{Description, Opened, Reply, Request};
 use crate::wire::mmsp::ids::PacketPairMode;
 use crate::wire::mmsp::subscriber_name::SubscriberName;
@@ -22,6 +24,8 @@ struct Endpoint {
     address: SocketAddr,
     players: SocketAddr,
     admin: Arc<Admin>,
+    /// Taken by who has the config.
+    reloads: mpsc::Receiver<Reload>,
     shutdown: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -56,18 +60,19 @@ impl Endpoint {
     async fn at(listen: &str, settings: Settings) -> Self {
         let registry = Registry::new();
         let counters = Arc::new(Counters::register(&registry).unwrap());
-        let server = Server::new(
-            ServerSettings {
-                viewers: 10,
-                viewers_per_address: 10,
-                kernel_buffer: 65536,
-                flush: Duration::from_millis(10),
-                writers: 1,
-                transparent: false,
-                session: SessionSettings::default(),
-            },
-            Arc::clone(&counters),
-        );
+        let server_settings = ServerSettings {
+            viewers: 10,
+            viewers_per_address: 10,
+            kernel_buffer: 65536,
+            flush: Duration::from_millis(10),
+            flush_max: Duration::from_millis(10),
+            max_skips: 8,
+            writers: 1,
+            transparent: false,
+            session: Arc::default(),
+        };
+        let writers = Writers::new(&server_settings);
+        let server = Server::new(server_settings, Arc::clone(&counters), writers).unwrap();
         let players = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let players_at = players.local_addr().unwrap();
         tokio::spawn(Arc::clone(&server).accept(players, Arc::new(OneBroadcast)));
@@ -76,14 +81,15 @@ impl Endpoint {
             let mut text = String::new();
             TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map(|()| text)
         });
-        let admin = Arc::new(Admin::new(settings, server, counters, exposition));
+        let (reload_sender, reloads) = mpsc::channel(1);
+        let admin = Arc::new(Admin::new(settings, server, None, counters, exposition, Some(reload_sender)));
         let listener = bind(listen.parse().unwrap()).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
         let (shutdown, is_over) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, Arc::clone(&admin), async move {
             let _ = is_over.await;
         }));
-        Self { address, players: players_at, admin, shutdown, serving }
+        Self { address, players: players_at, admin, reloads, shutdown, serving }
     }
 
     /// Sends a request as it stands and reads until the close.
@@ -128,16 +134,22 @@ impl Endpoint {
 
     /// Asks for the viewers until they are as wanted.
     async fn viewers_when(&self, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        self.rows_when("viewers", is_wanted).await
+    }
+
+    /// Asks for one of the lists until it is as wanted.
+    async fn rows_when(&self, list: &str, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let ask = async {
             loop {
-                let answer = self.get("/api/v1/viewers").await.json();
-                let viewers = answer["viewers"].as_array().unwrap();
-                if is_wanted(viewers) {
-                    return viewers.clone();
+                let answer = self.get(&format!("/api/v1/{list}")).await.json();
+                let rows = answer[list].as_array().unwrap();
+                if is_wanted(rows) {
+                    return rows.clone();
                 }
             }
         };
-        timeout(Duration::from_secs(20), ask).await.expect("the viewers are never as wanted")
+        let rows = timeout(Duration::from_secs(20), ask).await;
+        rows.unwrap_or_else(|_| panic!("the {list} are never as wanted"))
     }
 }
 
@@ -211,7 +223,7 @@ async fn metrics_that_fail_are_an_error_and_no_half_page() {
     let exposition: Exposition = Box::new(|| Err(prometheus::Error::Msg("no figures".to_owned())));
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let admin = Arc::new(Admin::new(Settings::default(), server, counters, exposition));
+    let admin = Arc::new(Admin::new(Settings::default(), server, None, counters, exposition, None));
     tokio::spawn(serve(listener, admin, std::future::pending()));
     let answer = Endpoint { address, ..endpoint }.get("/metrics").await;
     assert_eq!((answer.status, answer.json()["error"].as_str()), (500, Some("Error: no figures")));
@@ -236,7 +248,8 @@ async fn the_status_has_its_fields() {
             "connections",
             "viewers",
             "viewers_by_content",
-            "origin_sessions"
+            "origin_sessions",
+            "broadcasts"
         ]
     );
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -297,6 +310,41 @@ async fn the_page_shows_a_session_and_loads_nothing() {
 }
 
 #[tokio::test]
+async fn a_reload_is_answered_by_who_has_the_config() {
+    let mut endpoint = Endpoint::new(Settings::default()).await;
+    let (_gone, nobody) = mpsc::channel(1);
+    let mut reloads = std::mem::replace(&mut endpoint.reloads, nobody);
+    tokio::spawn(async move {
+        let Some(Reload { answer }) = reloads.recv().await else { return };
+        answer.send(Ok(Reloaded { reloaded: &["routes"] })).unwrap();
+        let Some(Reload { answer }) = reloads.recv().await else { return };
+        let fault = Fault { key: "drain".to_owned(), message: "proxy.yaml:3: drain: has no value".to_owned() };
+        answer.send(Err(ReloadRefused { error: fault.message.clone(), faults: vec![fault] })).unwrap();
+    });
+    let answer = endpoint.asks("POST /api/v1/reload", &[]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"reloaded\":[\"routes\"]}\n"));
+    let answer = endpoint.asks("POST /api/v1/reload", &[]).await;
+    let message = "proxy.yaml:3: drain: has no value";
+    let refused = serde_json::json!({ "error": message, "faults": [{ "key": "drain", "message": message }] });
+    assert_eq!((answer.status, answer.json()), (422, refused));
+    // The proxy drains: nobody listens any more.
+    assert_eq!(endpoint.asks("POST /api/v1/reload", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn without_a_config_file_there_is_nothing_to_reload() {
+    let endpoint = Endpoint::new(Settings::default()).await;
+    let (server, counters) = (Arc::clone(&endpoint.admin.server), Arc::clone(&endpoint.admin.counters));
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let exposition: Exposition = Box::new(|| Ok(String::new()));
+    let admin = Arc::new(Admin::new(Settings::default(), server, None, counters, exposition, None));
+    tokio::spawn(serve(listener, admin, std::future::pending()));
+    let answer = Endpoint { address, ..endpoint }.asks("POST /api/v1/reload", &[]).await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (409, Some("this proxy runs without a config file")));
+}
+
+#[tokio::test]
 async fn an_unknown_path_is_a_json_error() {
     let endpoint = Endpoint::new(Settings::default()).await;
     for path in ["/nothing", "/metrics/", "//metrics", "/api/v1", "/api/v1/viewersx", "/%6detrics"] {
@@ -313,6 +361,7 @@ async fn another_method_learns_which_are_allowed() {
         ("DELETE /", "GET, HEAD"),
         ("OPTIONS /api/v1/status", "GET, HEAD"),
         ("GET /api/v1/drain", "POST"),
+        ("GET /api/v1/reload", "POST"),
         ("GET /api/v1/viewers/1", "DELETE"),
         ("BREW /healthz", "GET, HEAD"),
     ] {
@@ -326,7 +375,8 @@ async fn another_method_learns_which_are_allowed() {
 #[tokio::test]
 async fn head_gives_the_headers_alone() {
     let endpoint = Endpoint::new(Settings::default()).await;
-    for path in ["/", "/metrics", "/healthz", "/api/v1/status", "/api/v1/viewers"] {
+    let lists = ["/api/v1/viewers", "/api/v1/broadcasts", "/api/v1/origins"];
+    for path in ["/", "/metrics", "/healthz", "/api/v1/status"].into_iter().chain(lists) {
         let (get, head) = (endpoint.get(path).await, endpoint.asks(&format!("HEAD {path}"), &[]).await);
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
@@ -367,13 +417,14 @@ async fn another_page_does_not_drain() {
 async fn the_token_is_asked_for_everything_but_health() {
     let endpoint = Endpoint::at("0.0.0.0:0", with_token()).await;
     endpoint.admin.set_started();
-    for request in ["GET /", "GET /metrics", "GET /api/v1/status", "GET /api/v1/viewers", "GET /nothing"] {
+    let lists = ["GET /api/v1/viewers", "GET /api/v1/broadcasts", "GET /api/v1/origins"];
+    for request in ["GET /", "GET /metrics", "GET /api/v1/status", "GET /nothing"].into_iter().chain(lists) {
         let answer = endpoint.asks(request, &[]).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer realm=\"mmsproxy\"")));
         assert_eq!(endpoint.asks(request, &["Authorization: Bearer wrong"]).await.status, 401, "{request}");
         assert_ne!(endpoint.asks(request, &["Authorization: Bearer secret"]).await.status, 401, "{request}");
     }
-    for request in ["POST /api/v1/drain", "DELETE /api/v1/viewers/1"] {
+    for request in ["POST /api/v1/drain", "POST /api/v1/reload", "DELETE /api/v1/viewers/1"] {
         assert_eq!(endpoint.asks(request, &[]).await.status, 401, "{request}");
     }
     assert!(!endpoint.admin.server.is_draining());

@@ -15,7 +15,7 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use super::identity::Identity;
 use super::{Relay, Rules};
 use crate::content::{Grant, Origin, Refusal as PolicyRefusal};
-use crate::server::health::{self, Authority};
+use crate::server::health::{self, Attempt, Authority};
 use crate::server::printable::Printable;
 use crate::server::upstream::{Counts, Upstream, UpstreamError};
 use crate::session::mmsp::client::Event;
@@ -73,16 +73,21 @@ impl Connector {
 
     /// Connects, to an address that the policy permits, and waits until the origin has said who it is.
     pub(super) async fn connect(&self, origin: &Origin, grant: &Grant) -> Result<Session, Refusal> {
+        let attempt = self.relay.origins.of(&(origin.host.clone(), origin.port)).attempt().await?;
+        self.connect_by(attempt, origin, grant).await
+    }
+
+    async fn connect_by(&self, attempt: Attempt, origin: &Origin, grant: &Grant) -> Result<Session, Refusal> {
         let at: Authority = (origin.host.clone(), origin.port);
         let known = self.relay.origins.of(&at);
-        let attempt = known.attempt().await?;
         // After the wait for the attempt: those who only wait take nobody's place.
         let place = known.session()?;
         let span = info_span!("origin", host = %Printable(&at.0), port = at.1);
         match self.connect_to(origin, grant).instrument(span.clone()).await {
             Ok((upstream, scheme)) => {
-                attempt.succeeded();
+                // In this order: who waits for the attempt may wait for nothing but the scheme.
                 known.set_scheme(scheme);
+                attempt.succeeded();
                 let total = self.relay.counters.origin_sessions_total.clone();
                 let outcome = Outcome { total, is_failure: false };
                 Ok(Session { upstream, at, span, outcome, _place: place, _origin: known })
@@ -184,9 +189,9 @@ pub(super) struct Connecting {
 }
 
 impl Connecting {
-    pub(super) fn begin(connector: Connector, origin: Origin, grant: Grant) -> Self {
+    pub(super) fn begin(connector: Connector, attempt: Attempt, origin: Origin, grant: Grant) -> Self {
         let at = (origin.host.clone(), origin.port);
-        let task = async move { connector.connect(&origin, &grant).await };
+        let task = async move { connector.connect_by(attempt, &origin, &grant).await };
         Self { at, task: tokio::spawn(task.in_current_span()) }
     }
 

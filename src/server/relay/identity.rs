@@ -16,12 +16,19 @@ pub(super) struct Identity {
     caller: Caller,
     /// Ours, where the viewer's own is malformed; constant for its sessions.
     guid: String,
+    /// It is no single viewer's.
+    is_shared: bool,
 }
 
 impl Identity {
     pub(super) fn new(caller: Caller) -> Self {
         let guid = caller.guid.clone().unwrap_or_else(own_guid);
-        Self { caller, guid }
+        Self { caller, guid, is_shared: false }
+    }
+
+    /// Ours, for sessions that viewers share; each with an identifier of its own.
+    pub(super) fn shared() -> Self {
+        Self { is_shared: true, ..Self::new(Caller::default()) }
     }
 
     /// How a session at `origin` goes.
@@ -41,6 +48,7 @@ impl Identity {
             stall: settings.stall,
             max_header: settings.max_header,
             player_reports: self.caller.sends_logs,
+            relays_reports: self.is_shared && settings.split.forward_logs,
         }
     }
 

@@ -1,27 +1,41 @@
-//! The proxy: each viewer's requests go to an origin session of its own. Which origin, the policy says; what becomes of
-//! the answers, this room: `task.rs` speaks with the viewer, `opening.rs` finds the content, `connector.rs` reaches the
-//! origin, `identity.rs` is who we say we are there.
+//! The proxy: viewers' requests on their way to origins. Which origin, the policy says; what becomes of the answers, this
+//! room: `task.rs` speaks with a viewer, and `watching.rs` for it with a stream that it shares with others; `split.rs`
+//! drives the source of such a stream; `opening.rs` finds the content, `connector.rs` reaches the origin, `identity.rs` is
+//! who we say we are there.
 
 mod connector;
+mod fail_back;
 pub mod identity;
+mod kinds;
 mod opening;
+mod retry;
+mod split;
 mod task;
 #[cfg(test)]
 mod tests;
+mod watching;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+use self::identity::Identity;
+use self::kinds::Kinds;
+use self::opening::Opener;
 use self::task::Task;
 use super::counters::Counters;
 use super::health::Origins;
 use super::source::{Link, Peer, Source};
 use crate::content::Policy;
 use crate::session::{Burst, Opened};
+use crate::splitter::{Bounds, Splitter};
 
 /// How the relay behaves toward origins; all of it comes from the config.
 #[derive(Clone, Debug)]
@@ -50,6 +64,27 @@ pub struct Settings {
     pub control_packet: usize,
     /// `origin.receive_rate`: what an origin is asked to send at most, bit/s; 0 is any.
     pub receive_rate: u32,
+    /// `split:`
+    pub split: SplitSettings,
+}
+
+/// How broadcasts are split.
+#[derive(Clone, Debug)]
+pub struct SplitSettings {
+    /// `split.linger`: how long a broadcast stays open after its last viewer.
+    pub linger: Duration,
+    /// `split.history` and `split.max_bytes`.
+    pub bounds: Bounds,
+    /// `split.fast_start`: what a joiner gets at once; `None` is one preroll, zero is nothing.
+    pub fast_start: Option<Duration>,
+    /// `split.give_up`: how long a lost source is looked for.
+    pub give_up: Duration,
+    /// `split.fail_back`: how long another origin than the first serves before the first is tried again; zero is for ever.
+    pub fail_back: Duration,
+    /// `split.forward_logs`: viewers' reports go on to the origin.
+    pub forward_logs: bool,
+    /// `limits.memory`: what histories and sessions hold together, bytes.
+    pub memory: u64,
 }
 
 impl Settings {
@@ -66,11 +101,27 @@ impl Settings {
 }
 
 /// A proxy in front of origins.
-#[derive(Debug)]
 pub struct Relay {
     rules: RwLock<Arc<Rules>>,
     origins: Origins,
+    kinds: Kinds,
+    splitter: Splitter,
     counters: Arc<Counters>,
+    /// Called when media have come that viewers share.
+    news: News,
+    /// How many streams have a source that is to be left properly.
+    drivers: watch::Sender<usize>,
+    /// We are going down: a stream that nobody watches does not linger.
+    is_closing: AtomicBool,
+}
+
+/// To be called when media have come that viewers share, so that they go out at once where that is wanted.
+pub type News = Arc<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("splitter", &self.splitter).finish_non_exhaustive()
+    }
 }
 
 /// What a viewer's session goes by from its beginning to its end, whatever is reloaded meanwhile.
@@ -82,9 +133,35 @@ struct Rules {
 
 impl Relay {
     /// A relay that asks whom `policy` allows.
-    pub fn new(settings: Settings, policy: Policy, counters: Arc<Counters>) -> Self {
+    pub fn new(settings: Settings, policy: Policy, counters: Arc<Counters>, news: News) -> Self {
         let origins = Origins::new(settings.down, settings.sessions);
-        Self { rules: RwLock::new(Arc::new(Rules { settings, policy })), origins, counters }
+        Self {
+            rules: RwLock::new(Arc::new(Rules { settings, policy })),
+            origins,
+            kinds: Kinds::default(),
+            splitter: Splitter::new(),
+            counters,
+            news,
+            drivers: watch::Sender::new(0),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Leaves the origins of all broadcasts that nobody watches any more, as a client should. Takes `within` at most.
+    pub async fn close(&self, within: Duration) {
+        self.is_closing.store(true, Ordering::Release);
+        self.splitter.streams().iter().for_each(|(_, stream)| stream.ring_for_driver());
+        let _ = timeout(within, self.drivers.subscribe().wait_for(|drivers| *drivers == 0)).await;
+    }
+
+    /// The broadcasts that are split now.
+    pub fn splitter(&self) -> &Splitter {
+        &self.splitter
+    }
+
+    /// The origins that were asked, and what is known of them.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// New rules for viewers that come from now on. What is known of origins stays, their limits with it.
@@ -93,9 +170,25 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// Opens content for nobody in particular: under our own name, with an identifier of its own.
+    fn shared_opener(self: &Arc<Self>, rules: &Arc<Rules>) -> Box<Opener> {
+        Box::new(Opener::new(Arc::clone(self), Arc::clone(rules), Identity::shared()))
+    }
+
+    /// Brings what histories hold down to what sessions leave of `memory`, and counts it.
+    fn relieve(&self, memory: u64) {
+        let sessions = u64::try_from(self.counters.held_by_sessions().get()).unwrap_or(0);
+        self.splitter.relieve(memory.saturating_sub(sessions));
+        self.counters.held_bytes.with_label_values(&["history"]).set(self.splitter.held() as i64);
+    }
+}
+
 impl Source for Relay {
     fn serve(self: Arc<Self>, peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let rules = Arc::clone(&self.rules.read());
-        Box::pin(Task::new(self, rules, peer, link).run())
+        // Apart from the future, which would hold it twice.
+        let mut task = Box::new(Task::new(self, rules, peer, link));
+        Box::pin(async move { task.run().await })
     }
 }

@@ -3,56 +3,77 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
-use super::connector::{Connecting, Connector, denied};
+use super::connector::{Connecting, Connector, Session, denied};
 use super::identity::Identity;
-use super::task::Task;
-use crate::content::{Grant, HostPort, MmsUrl, Name, Origin, Route, Scheme};
+use super::{Relay, Rules};
+use crate::content::{Choice, Grant, HostPort, MmsUrl, Origin, Route, Scheme};
 use crate::server::printable::Printable;
+use crate::server::upstream::UpstreamError;
 use crate::session::mmsp::client::Event;
-use crate::session::{AuthScheme, Caller, Credentials, Open, Reason, Refusal, Reply, Request};
+use crate::session::{AuthScheme, Credentials, End, Next, Open, Reason, Refusal, Reply, Request};
 
-impl Task {
-    /// `AuthenPackage` is told before a name is: where host and routes leave one origin, it is asked, once.
-    pub(super) async fn greet(&mut self, caller: Caller) -> Reply {
-        let relay = Arc::clone(&self.relay);
-        if let Err(refusal) = self.rules.policy.loop_check(&caller.via) {
-            return Reply::Refused(Refusal::new(Reason::Loop, refusal.to_string()));
-        }
-        self.host = match self.peer.redirected_from {
-            // Whatever the player claims: else it could fill another host's place with what its own server says.
-            Some(address) => HostPort::parse(&address.to_string()).ok(),
-            None => caller.host.as_deref().and_then(|host| HostPort::parse(host).ok()),
-        };
-        self.connector = Connector::new(Arc::clone(&relay), Arc::clone(&self.rules), Identity::new(caller));
-        let unknown = Reply::Greeted { scheme: Some(AuthScheme::Ntlm) };
-        let Some((host, port)) = self.rules.policy.origins_for_host(self.host.as_ref()) else { return unknown };
+/// Opens content at origins, under one identity, and holds the session that came of it.
+#[derive(Debug)]
+pub(super) struct Opener {
+    relay: Arc<Relay>,
+    rules: Arc<Rules>,
+    connector: Connector,
+    /// A session that Connect asked for and that was not there in time to be waited for.
+    connecting: Option<Connecting>,
+    session: Option<Session>,
+    /// Which of the origins of the last choice answered.
+    place: usize,
+}
+
+impl Opener {
+    pub(super) fn new(relay: Arc<Relay>, rules: Arc<Rules>, identity: Identity) -> Self {
+        let connector = Connector::new(Arc::clone(&relay), Arc::clone(&rules), identity);
+        Self { relay, rules, connector, connecting: None, session: None, place: 0 }
+    }
+
+    /// Which of the origins of the last choice answered, counted from 0.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The session, where there is one.
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
+    /// Asks the one origin that `host` leaves for its scheme, unless it is known; `None` where nobody can tell.
+    pub(super) async fn greet(&mut self, host: Option<&HostPort>) -> Option<AuthScheme> {
+        let (host, port) = self.rules.policy.origins_for_host(host)?;
         let at = (host.clone(), port);
-        let scheme = match relay.origins.of(&at).scheme() {
-            Some(scheme) => scheme,
-            None => {
-                let Some(grant) = self.grant_for(&host, port) else { return unknown };
-                let origin = Origin { host, port, name: String::new(), scheme: Scheme::Mms };
-                let mut connecting = Connecting::begin(self.connector.clone(), origin, grant);
-                // An origin that is down never fails Connect: OpenFile decides, and goes on with what was begun here.
-                match timeout(self.rules.settings.connect, connecting.session()).await {
-                    Ok(Ok(session)) => self.upstream = Some(session),
-                    Ok(Err(refusal)) => {
-                        debug!(reason = %Printable(refusal), "the origin could not be asked for its scheme");
-                    }
-                    Err(_) => {
-                        debug!("the origin did not tell its authentication scheme in time");
-                        self.connecting = Some(connecting);
-                    }
-                }
-                relay.origins.of(&at).scheme().flatten()
-            }
+        let known = self.relay.origins.of(&at);
+        let within = self.rules.settings.connect;
+        // One asks for all who come meanwhile.
+        let attempt = match known.scheme() {
+            None => timeout(within, known.attempt()).await.ok().and_then(Result::ok),
+            Some(_) => None,
         };
-        // Never empty, for an empty one forbids a later challenge (2.2.4.2).
-        Reply::Greeted { scheme: Some(scheme.unwrap_or(AuthScheme::Ntlm)) }
+        let attempt = match (known.scheme(), attempt) {
+            (None, Some(attempt)) => attempt,
+            (scheme, _) => return scheme.flatten(),
+        };
+        let grant = self.grant_for(&host, port)?;
+        let origin = Origin { host, port, name: String::new(), scheme: Scheme::Mms };
+        let mut connecting = Connecting::begin(self.connector.clone(), attempt, origin, grant);
+        // An origin that is down never fails Connect: OpenFile decides, and goes on with what was begun here.
+        match timeout(within, connecting.session()).await {
+            Ok(Ok(session)) => self.session = Some(session),
+            Ok(Err(refusal)) => debug!(reason = %Printable(refusal), "the origin could not be asked for its scheme"),
+            Err(_) => {
+                debug!("the origin did not tell its authentication scheme in time");
+                self.connecting = Some(connecting);
+            }
+        }
+        known.scheme().flatten()
     }
 
     /// What allows us to ask the one origin that is left: the name does not matter, so any name will do.
@@ -61,21 +82,32 @@ impl Task {
         self.rules.policy.redirect(&url).ok()
     }
 
-    pub(super) async fn open(&mut self, open: &Open) -> Result<Reply, Refusal> {
-        let name = Name::parse(&open.name).map_err(|error| Refusal::new(Reason::InvalidName, error.to_string()))?;
-        let choice = self.rules.policy.choose(self.host.as_ref(), &name).map_err(denied)?;
+    /// Opens at the origins of `choice`, each in its turn, from the one on that answered last.
+    pub(super) async fn open(&mut self, choice: &Choice, credentials: Option<Credentials>) -> Result<Reply, Refusal> {
         let mut last = Refusal::new(Reason::Internal, "the route names no origin");
-        for origin in &choice.origins {
-            let answer = self.open_at(origin, &choice.grant, open.credentials.clone()).await;
+        let count = choice.origins.len();
+        let places = (0..count).map(|step| (self.place + step) % count);
+        for place in places.collect::<Vec<_>>() {
+            let Some(origin) = choice.origins.get(place) else { continue };
+            let answer = self.open_at(origin, &choice.grant, credentials.clone()).await;
             match self.follow(answer).await {
                 Err(refusal) if refusal.reason.is_worth_another_origin() => {
                     debug!(origin = %Printable(origin), reason = %Printable(&refusal), "asking the next origin, if any");
                     last = refusal;
                 }
-                answer => return answer,
+                answer => {
+                    self.place = place;
+                    return answer;
+                }
             }
         }
         Err(last)
+    }
+
+    /// Answers the origin's challenge.
+    pub(super) async fn answer(&mut self, credentials: Credentials) -> Result<Reply, Refusal> {
+        let answer = self.ask(Request::Answer(credentials)).await;
+        self.follow(answer).await
     }
 
     /// Opens at one origin: in the session that asked for its scheme, if that still waits.
@@ -87,7 +119,7 @@ impl Task {
     ) -> Result<Reply, Refusal> {
         let at = (origin.host.clone(), origin.port);
         let request = Request::Open(Open { name: origin.name.clone(), credentials });
-        let waits = self.upstream.as_ref().is_some_and(|session| session.at == at && session.upstream.is_greeted());
+        let waits = self.session.as_ref().is_some_and(|session| session.at == at && session.upstream.is_greeted());
         if waits {
             let answer = self.ask(request.clone()).await;
             match answer {
@@ -101,12 +133,12 @@ impl Task {
             Some(mut connecting) => connecting.session().await?,
             None => self.connector.connect(origin, grant).await?,
         };
-        self.upstream = Some(session);
+        self.session = Some(session);
         self.ask(request).await
     }
 
     /// Goes where an answer sends us, within the limit, to hosts that the policy allows.
-    pub(super) async fn follow(&mut self, mut answer: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
+    async fn follow(&mut self, mut answer: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
         let limit = self.rules.settings.max_redirects;
         for _hop in 0..=limit {
             let location = match answer {
@@ -128,17 +160,11 @@ impl Task {
     }
 
     /// Puts a request of the opening to the origin and waits for the answer.
-    pub(super) async fn ask(&mut self, request: Request) -> Result<Reply, Refusal> {
-        let Some(session) = &mut self.upstream else {
-            return Err(Refusal::new(Reason::Lost, "the origin is gone"));
-        };
-        if let Err(error) = session.upstream.request(request) {
-            return Err(self.fail(&error));
-        }
+    async fn ask(&mut self, request: Request) -> Result<Reply, Refusal> {
+        let gone = || Refusal::new(Reason::Lost, "the origin is gone");
+        self.request(request).map_err(|error| self.fail(&error))?;
         loop {
-            let Some(session) = &mut self.upstream else {
-                return Err(Refusal::new(Reason::Lost, "the origin is gone"));
-            };
+            let session = self.session.as_mut().ok_or_else(gone)?;
             match session.upstream.next().await {
                 Ok(Event::Opened(opened)) => return Ok(Reply::Opened(opened)),
                 Ok(Event::Challenge(credentials)) => return Ok(Reply::Challenge(credentials)),
@@ -160,5 +186,60 @@ impl Task {
                 Err(error) => return Err(self.fail(&error)),
             }
         }
+    }
+
+    /// A request to the session, if there is one; the answer, if there is any, comes as an event.
+    pub(super) fn request(&mut self, request: Request) -> Result<(), UpstreamError> {
+        self.session.as_mut().map_or(Ok(()), |session| session.upstream.request(request))
+    }
+
+    /// The next event of the session; never, where there is none.
+    pub(super) async fn next_event(&mut self) -> Result<Event, UpstreamError> {
+        match &mut self.session {
+            Some(session) => session.upstream.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The session at the origin is over, by its own fault: whoever reads from it is told.
+    pub(super) fn fail(&mut self, error: &UpstreamError) -> Refusal {
+        if let Some(session) = &mut self.session {
+            session.upstream.end_media(Next::Ended(End::Failed(error.refusal())));
+        }
+        self.lost(error)
+    }
+
+    /// The session at the origin is over, by its own fault.
+    pub(super) fn lost(&mut self, error: &UpstreamError) -> Refusal {
+        let Some(mut session) = self.session.take() else { return error.refusal() };
+        if session.upstream.is_greeted() && matches!(error, UpstreamError::Closed | UpstreamError::Lost(_)) {
+            // It was asked for nothing yet, and has no reason to wait for a viewer that takes its time.
+            debug!(reason = %Printable(error), "the origin left before it was asked");
+            return error.refusal();
+        }
+        let refusal = session.span.in_scope(|| self.relay.origin_failed(error));
+        session.outcome.is_failure = true;
+        refusal
+    }
+
+    /// Leaves the session at the origin as a client should, without waiting for it.
+    pub(super) fn leave(&mut self) {
+        if let Some((session, within)) = self.take() {
+            let span = session.span.clone();
+            tokio::spawn(session.close(within).instrument(span));
+        }
+    }
+
+    /// Leaves the session at the origin as a client should.
+    pub(super) async fn close(&mut self) {
+        if let Some((session, within)) = self.take() {
+            let span = session.span.clone();
+            session.close(within).instrument(span).await;
+        }
+    }
+
+    fn take(&mut self) -> Option<(Session, Duration)> {
+        let within = self.rules.settings.reply;
+        self.session.take().map(|session| (session, within))
     }
 }

@@ -1,34 +1,40 @@
-//! One viewer's requests, put to the origin that its policy chose, and the answers.
+//! One viewer's requests, put to the origin that its policy chose or to a stream that it shares, and the answers.
 
 use std::sync::Arc;
 
-use tracing::{Instrument, debug};
+use tokio::sync::oneshot;
+use tracing::{Instrument, debug, info_span};
 
-use super::connector::{Connecting, Connector, Session};
 use super::identity::Identity;
+use super::kinds::{Kind, looks_like_a_file};
+use super::opening::Opener;
+use super::split::{Driver, HandBack, is_broadcast};
+use super::watching::{Denied, Watching};
 use super::{Relay, Rules};
 use crate::asf::Thinning;
-use crate::content::HostPort;
+use crate::content::{Choice, HostPort, Name};
 use crate::server::pipe::{Overflow, PipeCursor, pipe};
 use crate::server::printable::Printable;
+use crate::server::relay::connector::denied;
 use crate::server::source::{Link, Peer};
 use crate::server::upstream::UpstreamError;
 use crate::session::mmsp::client::Event;
 use crate::session::{
-    Caller, End, Next, Open, Opened, Pace, Play, Playing, Reason, Refusal, Reply, Request, StreamChoice,
+    AuthScheme, Caller, Open, Opened, Pace, Play, Playing, Reason, Refusal, Reply, Request, StreamChoice,
 };
 
-/// One viewer's way to its origin.
+/// One viewer's way to its content.
 pub(super) struct Task {
-    pub(super) relay: Arc<Relay>,
-    pub(super) rules: Arc<Rules>,
-    pub(super) peer: Peer,
+    relay: Arc<Relay>,
+    rules: Arc<Rules>,
+    peer: Peer,
     link: Link,
-    pub(super) connector: Connector,
-    pub(super) host: Option<HostPort>,
-    /// A session that Connect asked for and that was not there in time to be waited for.
-    pub(super) connecting: Option<Connecting>,
-    pub(super) upstream: Option<Session>,
+    identity: Identity,
+    host: Option<HostPort>,
+    /// The viewer's own way to an origin; none while it shares a stream.
+    opener: Option<Box<Opener>>,
+    /// The stream that it shares.
+    watching: Option<Watching>,
     /// What is open, so that a viewer that paused past the origin's patience can go on.
     opened: Option<(Open, Arc<Opened>)>,
     /// The reading end for the play that was asked for.
@@ -47,32 +53,32 @@ enum Step {
 
 impl Task {
     pub(super) fn new(relay: Arc<Relay>, rules: Arc<Rules>, peer: Peer, link: Link) -> Self {
-        let identity = Identity::new(Caller::default());
-        let connector = Connector::new(Arc::clone(&relay), Arc::clone(&rules), identity);
         Self {
             relay,
             rules,
             peer,
             link,
-            connector,
+            identity: Identity::new(Caller::default()),
             host: None,
-            connecting: None,
-            upstream: None,
+            opener: None,
+            watching: None,
             opened: None,
             cursor: None,
             selection: Vec::new(),
         }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         loop {
             let step = tokio::select! {
                 request = self.link.requests.recv() => match request {
                     None | Some(Request::Close) => Step::Done,
-                    Some(request) => self.unless_gone(request).await,
+                    // On the heap for as long as it takes, as all that a viewer needs who does not share: one that
+                    // streams should not carry the room of it along.
+                    Some(request) => Box::pin(self.unless_gone(request)).await,
                 },
-                event = next_event(&mut self.upstream) => {
-                    self.handle_event(event).await;
+                event = next_event(&mut self.opener) => {
+                    Box::pin(self.handle_event(event)).await;
                     Step::Continue
                 }
             };
@@ -102,36 +108,162 @@ impl Task {
                 self.selection.clear();
                 self.cursor = None;
                 self.opened = None;
+                self.watching = None;
                 let reply = self.open(&open).await.unwrap_or_else(Reply::Refused);
                 self.reply_opening(open, reply).await;
             }
             Request::Answer(credentials) => {
-                let answer = self.ask(Request::Answer(credentials)).await;
-                let reply = self.follow(answer).await.unwrap_or_else(Reply::Refused);
+                let answer = self.own_opener().answer(credentials).await;
                 // What was opened by a login can't be opened again without one: the name does not matter.
-                self.reply_opening(Open::default(), reply).await;
+                self.reply_opening(Open::default(), answer.unwrap_or_else(Reply::Refused)).await;
             }
             Request::Play(play) => {
-                if let Err(refusal) = self.play(play).await {
-                    self.reply(Reply::Refused(refusal)).await;
+                let playing = match &mut self.watching {
+                    Some(watching) => {
+                        let playing = watching.play(&play, &self.selection, &self.rules.settings.split).await;
+                        playing.map(|playing| Some(Reply::Playing(playing)))
+                    }
+                    None => self.play(play).await.map(|()| None),
+                };
+                match playing {
+                    Ok(None) => {}
+                    Ok(Some(reply)) => self.reply(reply).await,
+                    Err(refusal) => self.reply(Reply::Refused(refusal)).await,
                 }
             }
             Request::Select(choices) => {
                 choices.iter().for_each(|choice| self.remember(*choice));
                 self.tell(Request::Select(choices)).await;
             }
-            Request::Stop | Request::Log(_) => self.tell(request).await,
+            Request::Log(log) => match &self.watching {
+                Some(watching) if self.rules.settings.split.forward_logs => watching.report(log),
+                Some(_) => {}
+                None => self.tell(Request::Log(log)).await,
+            },
+            Request::Stop => self.tell(request).await,
             Request::Close => {}
         }
     }
 
+    /// `AuthenPackage` is told before a name is: where host and routes leave one origin, it is asked, once.
+    async fn greet(&mut self, caller: Caller) -> Reply {
+        if let Err(refusal) = self.rules.policy.loop_check(&caller.via) {
+            return Reply::Refused(Refusal::new(Reason::Loop, refusal.to_string()));
+        }
+        self.host = match self.peer.redirected_from {
+            // Whatever the player claims: else it could fill another host's place with what its own server says.
+            Some(address) => HostPort::parse(&address.to_string()).ok(),
+            None => caller.host.as_deref().and_then(|host| HostPort::parse(host).ok()),
+        };
+        self.identity = Identity::new(caller);
+        self.opener = None;
+        let host = self.host.clone();
+        let scheme = self.own_opener().greet(host.as_ref()).await;
+        // Never empty, for an empty one forbids a later challenge (2.2.4.2).
+        Reply::Greeted { scheme: Some(scheme.unwrap_or(AuthScheme::Ntlm)) }
+    }
+
+    async fn open(&mut self, open: &Open) -> Result<Reply, Refusal> {
+        let name = Name::parse(&open.name).map_err(|error| Refusal::new(Reason::InvalidName, error.to_string()))?;
+        let choice = self.rules.policy.choose(self.host.as_ref(), &name).map_err(denied)?;
+        let kind = self.relay.kinds.of(&choice.key);
+        // Credentials that come unasked are for a session of the viewer's own, unless nobody wants any there.
+        let may_share = choice.split && (open.credentials.is_none() || kind == Some(Kind::Shared));
+        if may_share && kind != Some(Kind::Own) {
+            let is_guess = kind.is_none() && looks_like_a_file(&name);
+            return self.open_shared(&choice, is_guess).await;
+        }
+        let reply = self.own_opener().open(&choice, open.credentials.clone()).await?;
+        match &reply {
+            // It is another content now than the last time.
+            Reply::Opened(opened) if choice.split && open.credentials.is_none() && is_broadcast(opened) => {
+                let opener = self.opener.take();
+                self.enter(&choice, opener.map(|opener| (opener, Some(Arc::clone(opened)))), false).await
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    /// Opens what may be a broadcast: in the stream that is there already, or as the first of a new one. A name that
+    /// looks like a file's is tried in the viewer's own name first, so that the origin of on-demand content sees one
+    /// session, and the viewer's.
+    async fn open_shared(&mut self, choice: &Choice, is_guess: bool) -> Result<Reply, Refusal> {
+        let opener = if is_guess {
+            self.own_opener();
+            self.opener.take().map(|opener| (opener, None))
+        } else {
+            // What was asked for its scheme is not needed.
+            self.leave();
+            None
+        };
+        self.enter(choice, opener, is_guess).await
+    }
+
+    /// Enters the stream of a content. Where it is new, its source is driven from here on: with the viewer's own opener
+    /// and what that has found, if there is one.
+    async fn enter(
+        &mut self,
+        choice: &Choice,
+        own: Option<(Box<Opener>, Option<Arc<Opened>>)>,
+        is_guess: bool,
+    ) -> Result<Reply, Refusal> {
+        let joined = self.relay.splitter.join(&choice.key, self.rules.settings.split.bounds);
+        let mut hand_back: Option<oneshot::Receiver<HandBack>> = None;
+        let mut spare = None;
+        if joined.is_new {
+            let (opener, first) = own.unwrap_or_else(|| (self.relay.shared_opener(&self.rules), None));
+            let sender = is_guess.then(|| {
+                let (sender, receiver) = oneshot::channel();
+                hand_back = Some(receiver);
+                sender
+            });
+            let span = info_span!(parent: None, "broadcast", key = %Printable(&choice.key));
+            let stream = Arc::clone(joined.ticket.stream());
+            let (relay, rules) = (Arc::clone(&self.relay), Arc::clone(&self.rules));
+            let driver = Driver::new(relay, rules, choice.clone(), stream, opener, sender);
+            tokio::spawn(driver.run(first).instrument(span));
+        } else {
+            spare = own.map(|(opener, _)| opener);
+        }
+        let mut watching = Watching::new(joined.ticket);
+        match watching.opened().await {
+            Ok(opened) => {
+                self.opener = spare;
+                self.leave();
+                self.watching = Some(watching);
+                Ok(Reply::Opened(opened))
+            }
+            Err(Denied::Refused(refusal)) => Err(refusal),
+            Err(Denied::Unshared) => {
+                drop(watching);
+                self.opener = spare;
+                match hand_back {
+                    Some(found) => match found.await {
+                        Ok((opener, reply)) => {
+                            self.opener = Some(opener);
+                            Ok(reply)
+                        }
+                        Err(_) => self.own_opener().open(choice, None).await,
+                    },
+                    None => self.own_opener().open(choice, None).await,
+                }
+            }
+        }
+    }
+
+    /// The viewer's own way to an origin.
+    fn own_opener(&mut self) -> &mut Opener {
+        let (relay, rules, identity) = (&self.relay, &self.rules, &self.identity);
+        self.opener.get_or_insert_with(|| Box::new(Opener::new(Arc::clone(relay), Arc::clone(rules), identity.clone())))
+    }
+
+    /// Asks the origin for a play of the viewer's own; the answer comes as an event.
     async fn play(&mut self, mut play: Play) -> Result<(), Refusal> {
-        if self.upstream.is_none() {
+        if self.own_opener().session().is_none() {
             self.open_again().await?;
         }
-        let (Some(session), Some((_, opened))) = (&mut self.upstream, &self.opened) else {
-            return Err(Refusal::new(Reason::Invalid, "nothing is open"));
-        };
+        let nothing = || Refusal::new(Reason::Invalid, "nothing is open");
+        let (_, opened) = self.opened.as_ref().ok_or_else(nothing)?;
         if play.burst.is_none() && !play.is_trick_mode() {
             play.burst = Some(self.rules.settings.burst(opened));
         }
@@ -139,8 +271,9 @@ impl Task {
         self.cursor = None;
         let held = self.relay.counters.held_by_sessions();
         let (feeder, cursor) = pipe(self.rules.settings.buffer, overflow, Arc::clone(&self.link.bell), held);
-        session.upstream.feed(feeder);
-        session.upstream.request(Request::Play(play)).map_err(|error| self.fail(&error))?;
+        let opener = self.own_opener();
+        opener.session().ok_or_else(nothing)?.upstream.feed(feeder);
+        opener.request(Request::Play(play)).map_err(|error| opener.fail(&error))?;
         self.cursor = Some(cursor);
         Ok(())
     }
@@ -150,8 +283,10 @@ impl Task {
         let lost = || Refusal::new(Reason::Lost, "the origin is gone, and the content can't be opened again");
         let (open, before) =
             self.opened.clone().filter(|(_, opened)| !opened.description.authenticated).ok_or_else(lost)?;
+        let name = Name::parse(&open.name).map_err(|error| Refusal::new(Reason::InvalidName, error.to_string()))?;
+        let choice = self.rules.policy.choose(self.host.as_ref(), &name).map_err(denied)?;
         let is_same = matches!(
-            self.open(&open).await?,
+            self.own_opener().open(&choice, open.credentials).await?,
             Reply::Opened(now) if now.header.bytes() == before.header.bytes()
         );
         if !is_same {
@@ -195,7 +330,7 @@ impl Task {
 
     /// The session at the origin is over while nothing is asked; who waits for a play to begin is told.
     async fn lost(&mut self, error: &UpstreamError) {
-        let refusal = self.fail(error);
+        let refusal = self.own_opener().fail(error);
         if self.cursor.take().is_some() {
             self.reply(Reply::Refused(refusal)).await;
         }
@@ -203,7 +338,8 @@ impl Task {
 
     async fn reply_opening(&mut self, open: Open, reply: Reply) {
         self.opened = match &reply {
-            Reply::Opened(opened) => Some((open, Arc::clone(opened))),
+            // What is shared is opened again by whoever drives it.
+            Reply::Opened(opened) if self.watching.is_none() => Some((open, Arc::clone(opened))),
             _ => None,
         };
         self.reply(reply).await;
@@ -211,33 +347,16 @@ impl Task {
 
     /// A request without an answer. Where there is no session, nobody is there to be told.
     async fn tell(&mut self, request: Request) {
-        if let Some(session) = &mut self.upstream
-            && let Err(error) = session.upstream.request(request)
-        {
+        let Some(opener) = &mut self.opener else { return };
+        if let Err(error) = opener.request(request) {
             self.lost(&error).await;
         }
     }
 
-    /// The session at the origin is over, by its own fault: whoever plays is told.
-    pub(super) fn fail(&mut self, error: &UpstreamError) -> Refusal {
-        let Some(mut session) = self.upstream.take() else { return error.refusal() };
-        if session.upstream.is_greeted() && matches!(error, UpstreamError::Closed | UpstreamError::Lost(_)) {
-            // It was asked for nothing yet, and has no reason to wait for a viewer that takes its time.
-            debug!(reason = %Printable(error), "the origin left before it was asked");
-            return error.refusal();
-        }
-        let refusal = session.span.in_scope(|| self.relay.origin_failed(error));
-        session.upstream.end_media(Next::Ended(End::Failed(refusal.clone())));
-        session.outcome.is_failure = true;
-        refusal
-    }
-
     /// Leaves the session at the origin as a client should, without waiting for it.
-    pub(super) fn leave(&mut self) {
-        if let Some(session) = self.upstream.take() {
-            let within = self.rules.settings.reply;
-            let span = session.span.clone();
-            tokio::spawn(session.close(within).instrument(span));
+    fn leave(&mut self) {
+        if let Some(mut opener) = self.opener.take() {
+            opener.leave();
         }
     }
 
@@ -248,10 +367,10 @@ impl Task {
     }
 }
 
-/// The next event of a session; never, where there is none.
-async fn next_event(session: &mut Option<Session>) -> Result<Event, UpstreamError> {
-    match session {
-        Some(session) => session.upstream.next().await,
+/// The next event of the viewer's own session; never, where there is none.
+async fn next_event(opener: &mut Option<Box<Opener>>) -> Result<Event, UpstreamError> {
+    match opener {
+        Some(opener) => Box::pin(opener.next_event()).await,
         None => std::future::pending().await,
     }
 }

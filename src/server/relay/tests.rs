@@ -223,7 +223,7 @@ async fn a_broadcast_viewer_that_does_not_read_holds_nobody_up_and_no_more_than_
     let origin = Origin::new(script).await;
     let settings = relay_settings();
     let buffer = settings.buffer;
-    let house = House::proxy(settings, &[origin.address]).await;
+    let house = House::without_splitting(settings, origin.address).await;
     let mut player = Player::connect(house.address).await;
     assert_eq!(player.open("talk.asf").await, HResult::S_OK);
     assert_eq!(player.play().await, HResult::S_OK);
@@ -297,8 +297,61 @@ async fn an_origin_that_pings_and_reads_no_pong_is_read_no_further() {
 async fn a_name_of_several_addresses_is_tried_at_each() {
     let origin = Origin::new(Script::default()).await;
     let url = MmsUrl::parse(&format!("mms://localhost:{}", origin.address.port())).unwrap();
-    let house = House::in_front_of(relay_settings(), policy(vec![url])).await;
+    let house = House::in_front_of(relay_settings(), policy(vec![url], true)).await;
     // `::1` may be its first address, and nobody listens there.
     assert_eq!(visit(&house).await, HResult::S_OK);
     assert_eq!((origin.accepted(), house.origin_errors("connect")), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_viewers_of_a_broadcast_are_one_session_at_the_origin() {
+    const PACKETS: u32 = 50;
+    for name in ["live", "live.asf"] {
+        let script = Script { packets: PACKETS, is_broadcast: true, ..Script::default() };
+        let origin = Origin::new(script).await;
+        let house = House::proxy(relay_settings(), &[origin.address]).await;
+        let address = house.address;
+        let viewers: Vec<_> = (0..20)
+            .map(|_| {
+                tokio::spawn(async move {
+                    let mut player = Player::connect(address).await;
+                    assert_eq!(player.open(name).await, HResult::S_OK);
+                    assert_eq!(player.play().await, HResult::S_OK);
+                    loop {
+                        if matches!(player.next().await, Got::Data(data) if data.location_id.0 == PACKETS - 1) {
+                            return player;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut players = Vec::new();
+        for viewer in viewers {
+            players.push(viewer.await.unwrap());
+        }
+        assert_eq!(house.counters.origin_sessions.get(), 1);
+        assert_eq!(house.counters.broadcasts.get(), 1);
+        assert_eq!(origin.sent(), PACKETS as usize, "asked once, sent once");
+        // One more may have been asked for its scheme.
+        assert!(origin.accepted() <= 2, "{} connections for {name}", origin.accepted());
+        drop(players);
+        house.is_empty_soon().await;
+        until(|| house.counters.broadcasts.get() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broadcast_that_stays_away_is_given_up_and_can_be_asked_for_again() {
+    let script = Script { packets: 5, is_broadcast: true, dies_after_packets: true, ..Script::default() };
+    let origin = Origin::new(script).await;
+    let mut settings = relay_settings();
+    settings.split.give_up = Duration::ZERO;
+    let house = House::proxy(settings, &[origin.address]).await;
+    let mut player = Player::connect(house.address).await;
+    assert_eq!(player.open("live").await, HResult::S_OK);
+    for _ in 0..2 {
+        assert_eq!(player.play().await, HResult::S_OK);
+        assert_eq!(player.watch().await.1, Some(HResult::NS_E_CONNECTION_FAILURE));
+    }
+    assert_eq!(house.counters.split_reconnects.with_label_values(&["gave_up"]).get(), 2);
 }

@@ -1,45 +1,48 @@
 //! One viewer: a socket around `session/mmsp/server.rs`.
 //!
-//! Its task takes messages in and carries the source's answers out; media are sent by a writer (`writer.rs`), under the
-//! same lock. Session and unsent rest stand under that one lock, never held across an await, so the rest of a packet that
-//! went out in part always precedes what follows.
+//! Its task takes messages in and carries the source's answers out; media are sent in turns that a writer gives
+//! (`turn.rs`, `writer.rs`), under the same lock. Session and unsent rest stand under that one lock, never held across an
+//! await, so the rest of a packet that went out in part always precedes what follows.
 
 mod facts;
 mod outcome;
+mod plays;
+mod turn;
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
-use self::facts::Counted;
 pub use self::facts::Facts;
+use self::facts::{Counted, Held, Kind, Tally};
 pub use self::outcome::ViewerError;
+pub(super) use self::plays::Plays;
+use self::plays::Shown;
+use self::turn::Flushed;
+pub(super) use self::turn::{Scratch, Turn};
 use super::counters::Counters;
 use super::printable::Printable;
 use super::sockets;
-use super::source::ViewerLink;
-use super::upstream::until;
+use super::source::{Peer, ViewerLink};
 use super::writer::Writer;
 use crate::session::batch::Batch;
 use crate::session::mmsp::server::{Closing, Input, Output, Session};
-use crate::session::{Refusal, Request};
+use crate::session::skips::Skips;
+use crate::session::{Refusal, Reply, Request};
 use crate::wire::mmsp::deframer::{Deframer, Frame, looks_like_http};
 use crate::wire::mmsp::viewer_to_mac::Message;
 
-/// Media that a batch holds at most, bytes.
-const BATCH: usize = 64 * 1024;
-/// Batches that a viewer gets in one turn, so that one that reads as fast as it is sent to does not keep its writer.
-const BATCHES_PER_TURN: usize = 4;
 /// Requests that one input may lead to: no message is taken while there is no room for so many.
 const REQUESTS_AT_ONCE: usize = 40;
 /// Replies that a viewer may leave unread, bytes: one that sends requests and reads no answer gets no further.
@@ -62,82 +65,85 @@ pub struct Viewer {
     inner: Mutex<Inner>,
     /// Rung when the task should look: media wait, the state changed under the writer, or the operator ends the session.
     bell: Arc<Notify>,
-    /// A write would have blocked: writers leave the viewer alone until the socket takes more.
-    is_blocked: AtomicBool,
-    /// A writer has it on its list.
-    is_with_writer: AtomicBool,
-    sent_bytes: AtomicU64,
-    sent_packets: AtomicU64,
     counters: Arc<Counters>,
+    /// `split.max_skips`.
+    max_skips: u32,
+}
+
+/// Where a viewer's requests and media go, and how long its socket may take nothing.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) link: ViewerLink,
+    pub(super) writer: Arc<Writer>,
+    /// `limits.idle`.
+    pub(super) idle: Duration,
 }
 
 #[derive(Debug)]
 struct Inner {
     session: Session,
+    /// Replies, and what a socket that would have blocked did not take.
     unsent: Batch,
+    /// A write would have blocked: writers leave the viewer alone until the socket takes more.
+    is_blocked: bool,
+    /// A writer has it on its list.
+    is_with_writer: bool,
+    /// What it keeps in memory while it is blocked.
+    held: Option<Held>,
     /// When a write last got something out, or had nothing to get out.
     progress: Instant,
-    kick: Option<Refusal>,
+    kick: Option<Box<Refusal>>,
+    /// Jumps, once there was one.
+    skips: Option<Box<Skips>>,
     facts: Facts,
+    /// What the access log is told.
+    plays: Plays,
     /// What the open content counts into.
     counted: Option<Counted>,
     /// Connect to first media packet is measured once.
     connected_at: Option<Instant>,
 }
 
-/// How a write went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Flushed {
-    /// All that is due has left.
-    All,
-    /// More is due, and the socket takes it: after the others had their turn.
-    More,
-    /// The socket takes no more for now.
-    Blocked,
-}
-
 impl Viewer {
     /// A viewer that was just accepted.
     pub(super) fn new(
-        id: u64,
-        address: SocketAddr,
+        peer: Peer,
         stream: TcpStream,
         session: Session,
         bell: Arc<Notify>,
         counters: Arc<Counters>,
+        max_skips: u32,
+        plays: Plays,
     ) -> Self {
         Self {
-            id,
-            address,
+            id: peer.id,
+            address: peer.address,
             since: SystemTime::now(),
             stream,
             inner: Mutex::new(Inner {
                 session,
                 unsent: Batch::new(),
+                is_blocked: false,
+                is_with_writer: false,
+                held: None,
                 progress: Instant::now(),
                 kick: None,
+                skips: None,
                 facts: Facts::default(),
+                plays,
                 counted: None,
                 connected_at: None,
             }),
             bell,
-            is_blocked: AtomicBool::new(false),
-            is_with_writer: AtomicBool::new(false),
-            sent_bytes: AtomicU64::new(0),
-            sent_packets: AtomicU64::new(0),
             counters,
+            max_skips,
         }
     }
 
     /// What the admin API tells.
     pub fn facts(&self) -> Facts {
         let inner = self.inner.lock();
-        Facts {
-            is_streaming: inner.session.is_streaming(),
-            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
-            sent_packets: self.sent_packets.load(Ordering::Relaxed),
-            ..inner.facts.clone()
-        }
+        Facts { is_streaming: inner.session.is_streaming(), ..inner.facts.clone() }
     }
 
     /// Whether content is open, so that it counts as a viewer and not just as a connection.
@@ -147,85 +153,128 @@ impl Viewer {
 
     /// Ends the session: the player is told.
     pub fn end(&self, refusal: Refusal) {
-        self.inner.lock().kick = Some(refusal);
+        self.inner.lock().kick = Some(Box::new(refusal));
         self.bell.notify_one();
     }
 
     /// Serves the viewer until its session ends.
-    pub(super) async fn serve(self: Arc<Self>, mut link: ViewerLink, writer: Arc<Writer>, idle: Duration) {
+    pub(super) async fn serve(self: &Arc<Self>, ways: &mut Ways) {
         sockets::tune(&SockRef::from(&self.stream));
-        let result = self.converse(&mut link, &writer, idle).await;
+        let result = self.converse(ways).await;
         // Whoever gives the content learns first that it is over.
-        let _ = link.requests.try_send(Request::Close);
-        drop(link);
-        if let Err(error) = &result {
-            // A session that did not end by itself lets go of its media here, and its writer of the viewer.
-            self.inner.lock().session.end(Instant::now(), Refusal::new(error.reason(), error.to_string()));
+        let _ = ways.link.requests.try_send(Request::Close);
+        {
+            let mut guard = self.inner.lock();
+            let inner = &mut *guard;
+            inner.plays.finish(&result, Shown::of(&inner.session, inner.facts.sent()));
+            if let Err(error) = &result {
+                // A session that did not end by itself lets go of its media here, and its writer of the viewer.
+                inner.session.end(Instant::now(), Refusal::new(error.reason(), error.to_string()));
+            }
         }
         if !matches!(result, Err(ViewerError::Lost(_) | ViewerError::Closed | ViewerError::Stalled(_))) {
             let _ = timeout(FAREWELL, self.say_farewell()).await;
         }
-        self.inner.lock().unsent = Batch::new();
+        let mut inner = self.inner.lock();
+        (inner.unsent, inner.held) = (Batch::new(), None);
+        drop(inner);
+        ways.writer.look();
         self.log_end(&result);
     }
 
-    async fn converse(
-        self: &Arc<Self>,
-        link: &mut ViewerLink,
-        writer: &Arc<Writer>,
-        idle: Duration,
-    ) -> Result<Closing, ViewerError> {
+    async fn converse(self: &Arc<Self>, ways: &mut Ways) -> Result<Closing, ViewerError> {
         let mut deframer = Deframer::for_server();
         let mut is_first_read = true;
         loop {
             // One message at a time, each answered before the next is looked at: a read may hold a hundred of them.
-            let (deadline, flushed, has_room, has_requests) = loop {
-                let deadline = match self.drain(link, writer)? {
+            let wait = loop {
+                let deadline = match self.drain(ways)? {
                     Drained::Closing(closing) => return Ok(closing),
                     Drained::Until(deadline) => deadline,
                 };
-                let flushed = self.flush(Instant::now())?;
+                let flushed = self.flush_now()?;
                 let has_room = self.inner.lock().unsent.bytes() < MAX_UNREAD_REPLIES;
-                let has_requests = link.requests.capacity() >= REQUESTS_AT_ONCE;
+                let has_requests = ways.link.requests.room() >= REQUESTS_AT_ONCE;
                 if !has_room || !has_requests || !self.take_message(&mut deframer)? {
-                    break (deadline, flushed, has_room, has_requests);
+                    let is_blocked = flushed == Flushed::Blocked;
+                    let stall = is_blocked.then(|| self.inner.lock().progress + ways.idle);
+                    break Wait {
+                        alarm: [deadline, stall].into_iter().flatten().min(),
+                        reads: has_room && has_requests,
+                        for_requests: !has_requests,
+                        is_blocked,
+                        has_more: flushed == Flushed::More,
+                    };
                 }
             };
-            let stall = (flushed == Flushed::Blocked).then(|| self.inner.lock().progress + idle);
-            let input = tokio::select! {
-                ready = self.stream.readable(), if has_room && has_requests => {
-                    ready?;
+            deframer.release();
+            let input = match self.event(&mut ways.link, wait).await? {
+                Event::Look => continue,
+                Event::Readable => {
                     self.read(&mut deframer, &mut is_first_read)?;
-                    None
+                    continue;
                 }
-                room = link.requests.reserve_many(REQUESTS_AT_ONCE), if !has_requests => {
-                    drop(room.map_err(|_| ViewerError::SourceGone)?);
-                    None
-                }
-                reply = link.replies.recv() => Some(Input::Reply(reply.ok_or(ViewerError::SourceGone)?)),
-                () = until(deadline), if deadline.is_some() => Some(Input::Timeout),
-                ready = self.stream.writable(), if flushed == Flushed::Blocked => {
-                    ready?;
-                    None
-                }
-                () = tokio::task::yield_now(), if flushed == Flushed::More => None,
-                () = until(stall), if stall.is_some() => return Err(ViewerError::Stalled(idle)),
-                () = self.bell.notified() => None,
+                Event::Alarm if self.has_stalled(ways.idle) => return Err(ViewerError::Stalled(ways.idle)),
+                Event::Alarm => Input::Timeout,
+                Event::Reply(reply) => Input::Reply(reply),
             };
-            if let Some(input) = input {
-                self.handle(input)?;
-            }
+            self.handle(input)?;
         }
     }
 
+    /// Waits for what the task has to act upon. One future for all of it: a task that sleeps for hours is as large as
+    /// what it waits for.
+    async fn event(&self, link: &mut ViewerLink, wait: Wait) -> Result<Event, ViewerError> {
+        if wait.has_more {
+            tokio::task::yield_now().await;
+        }
+        let mut bell = pin!(self.bell.notified());
+        let mut alarm = pin!(wait.alarm.map(|at| sleep_until(at.into())));
+        poll_fn(|context| {
+            if alarm.as_mut().as_pin_mut().is_some_and(|alarm| alarm.poll(context).is_ready()) {
+                return Poll::Ready(Ok(Event::Alarm));
+            }
+            if let Poll::Ready(reply) = link.replies.poll_recv(context) {
+                return Poll::Ready(reply.map(Event::Reply).ok_or(ViewerError::SourceGone));
+            }
+            if wait.reads
+                && let Poll::Ready(ready) = self.stream.poll_read_ready(context)
+            {
+                return Poll::Ready(ready.map(|()| Event::Readable).map_err(ViewerError::from));
+            }
+            if wait.for_requests
+                && let Poll::Ready(is_there) = link.requests.poll_room(REQUESTS_AT_ONCE, context)
+            {
+                return Poll::Ready(if is_there { Ok(Event::Look) } else { Err(ViewerError::SourceGone) });
+            }
+            if wait.is_blocked
+                && let Poll::Ready(ready) = self.stream.poll_write_ready(context)
+            {
+                return Poll::Ready(ready.map(|()| Event::Look).map_err(ViewerError::from));
+            }
+            if bell.as_mut().poll(context).is_ready() || wait.has_more {
+                return Poll::Ready(Ok(Event::Look));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether a socket that takes nothing has done so for too long.
+    fn has_stalled(&self, idle: Duration) -> bool {
+        let inner = self.inner.lock();
+        inner.is_blocked && inner.progress + idle <= Instant::now()
+    }
+
     fn read(&self, deframer: &mut Deframer, is_first: &mut bool) -> Result<(), ViewerError> {
-        deframer.buffer().reserve(READ_AHEAD);
-        match self.stream.try_read_buf(deframer.buffer()) {
+        let mut buffer = [0; READ_AHEAD];
+        let read = match self.stream.try_read(&mut buffer) {
             Ok(0) => return Err(ViewerError::Closed),
-            Ok(_) => {}
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
+        };
+        deframer.buffer().extend_from_slice(read);
         if std::mem::take(is_first) && looks_like_http(deframer.buffer()) {
             // libmms asks for a page first and VLC last: a close at once makes both go on.
             return Err(ViewerError::Http);
@@ -265,30 +314,47 @@ impl Viewer {
     }
 
     fn handle(&self, input: Input) -> Result<(), ViewerError> {
-        Ok(self.inner.lock().session.handle_input(Instant::now(), input)?)
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        if let Input::Reply(Reply::Refused(refusal)) = &input {
+            inner.plays.refused(refusal, Shown::of(&inner.session, inner.facts.sent()));
+        }
+        Ok(inner.session.handle_input(Instant::now(), input)?)
     }
 
     /// Carries out what the session wants.
-    fn drain(self: &Arc<Self>, link: &ViewerLink, writer: &Arc<Writer>) -> Result<Drained, ViewerError> {
-        let mut inner = self.inner.lock();
+    fn drain(self: &Arc<Self>, ways: &Ways) -> Result<Drained, ViewerError> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         if let Some(refusal) = inner.kick.take() {
-            inner.session.end(Instant::now(), refusal);
+            inner.plays.kicked(&refusal, inner.facts.sent());
+            inner.session.end(Instant::now(), *refusal);
         }
+        let mut is_news = false;
         let deadline = loop {
-            match inner.session.poll_output() {
+            let output = inner.session.poll_output();
+            is_news |= !matches!(output, Output::Timeout(_));
+            match output {
                 Output::Send(bytes) => inner.unsent.push_message(bytes),
                 Output::Request(request) => {
-                    link.requests.try_send(request).map_err(|_| ViewerError::SourceGone)?;
+                    inner.plays.request(&request, Shown::of(&inner.session, inner.facts.sent()));
+                    if matches!(request, Request::Log(_)) {
+                        self.counters.viewer_logs.inc();
+                    }
+                    ways.link.requests.try_send(request).map_err(|_| ViewerError::SourceGone)?;
                 }
                 Output::Close(closing) => return Ok(Drained::Closing(closing)),
                 Output::Timeout(deadline) => break deadline,
             }
         };
-        self.count_content(&mut inner);
-        let is_streaming = inner.session.is_streaming();
-        drop(inner);
-        if is_streaming && !self.is_with_writer.swap(true, Ordering::AcqRel) {
-            writer.add(self);
+        inner.plays.settle(Shown::of(&inner.session, inner.facts.sent()));
+        self.count_content(inner);
+        let joins_writer = inner.session.is_streaming() && !std::mem::replace(&mut inner.is_with_writer, true);
+        drop(guard);
+        if joins_writer {
+            ways.writer.add(self);
+        } else if is_news {
+            ways.writer.look();
         }
         Ok(Drained::Until(deadline))
     }
@@ -296,85 +362,27 @@ impl Viewer {
     /// A session counts as a viewer from the moment its content is open.
     fn count_content(&self, inner: &mut Inner) {
         let Some(opened) = inner.session.opened() else { return };
-        let kind = if opened.description.broadcast { "broadcast" } else { "on_demand" };
+        let kind = if opened.description.broadcast { Kind::Broadcast } else { Kind::OnDemand };
         // A player may open another content later.
         if inner.counted.as_ref().is_none_or(|counted| counted.kind != kind) {
-            inner.facts.kind = Some(kind);
+            inner.facts.kind = Some(kind.label());
             inner.counted = Some(Counted::new(&self.counters, kind));
         }
     }
 
-    /// A writer's turn: sends what is due. The task is told when it has to do something about it.
-    pub(super) fn flush_media(&self, now: Instant) -> StillStreaming {
-        if self.is_blocked.load(Ordering::Acquire) {
-            return self.still_streaming();
-        }
-        match self.flush(now) {
-            Ok(Flushed::All) => {}
-            // The task waits for the socket; a broken one shows there, too.
-            Ok(Flushed::Blocked | Flushed::More) | Err(_) => self.bell.notify_one(),
-        }
-        self.still_streaming()
-    }
-
-    /// Whether the writer keeps it. A play may begin while the list is left, so the task and the writer agree by a flag.
-    fn still_streaming(&self) -> StillStreaming {
-        if self.inner.lock().session.is_streaming() {
-            return StillStreaming(true);
-        }
-        // It ended on the way: new deadlines run.
-        self.bell.notify_one();
-        self.is_with_writer.store(false, Ordering::Release);
-        let began_anew = self.inner.lock().session.is_streaming();
-        StillStreaming(began_anew && !self.is_with_writer.swap(true, Ordering::AcqRel))
-    }
-
-    /// Writes what is unsent, and media as long as some are due and the socket takes them.
-    fn flush(&self, now: Instant) -> Result<Flushed, io::Error> {
-        let mut guard = self.inner.lock();
-        let inner = &mut *guard;
-        for _batch in 0..BATCHES_PER_TURN {
-            if !inner.unsent.is_empty() {
-                let packets = inner.unsent.take_packets();
-                let written = sockets::write(&self.stream, &mut inner.unsent)?;
-                self.count(inner, written as u64, packets);
-                if written > 0 {
-                    inner.progress = now;
-                }
-                if !inner.unsent.is_empty() {
-                    self.is_blocked.store(true, Ordering::Release);
-                    return Ok(Flushed::Blocked);
-                }
-            }
-            // Whoever of task and writer finds the socket free again says so: nobody else would.
-            self.is_blocked.store(false, Ordering::Release);
-            inner.progress = now;
-            inner.session.poll_media(now, BATCH, &mut inner.unsent);
-            if inner.unsent.is_empty() {
-                return Ok(Flushed::All);
-            }
-        }
-        Ok(Flushed::More)
-    }
-
-    fn count(&self, inner: &mut Inner, bytes: u64, packets: u64) {
-        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.sent_packets.fetch_add(packets, Ordering::Relaxed);
-        let Some(counted) = &inner.counted else { return };
-        counted.bytes.inc_by(bytes);
-        counted.packets.inc_by(packets);
-        if packets > 0
-            && let Some(connected_at) = inner.connected_at.take()
-        {
-            let seconds = connected_at.elapsed().as_secs_f64();
-            self.counters.join_seconds.with_label_values(&[counted.kind]).observe(seconds);
-        }
+    /// The task's own turn: a reply, a burst and what a blocked socket left behind wait for no writer.
+    fn flush_now(&self) -> io::Result<Flushed> {
+        let mut scratch = Scratch::default();
+        let flushed = self.flush(&mut self.inner.lock(), Instant::now(), &mut scratch);
+        scratch.count(&self.counters);
+        flushed
     }
 
     /// Gets out what is left, then waits for the player's own close: a connection that is cut while something unread is
     /// in it takes our last words with it.
     async fn say_farewell(&self) -> io::Result<()> {
         loop {
+            let mut tally = Tally::default();
             {
                 let mut guard = self.inner.lock();
                 let inner = &mut *guard;
@@ -387,7 +395,8 @@ impl Viewer {
                     }
                 }
                 let written = sockets::write(&self.stream, &mut inner.unsent)?;
-                self.count(inner, written as u64, 0);
+                self.note_sent(inner, written, 0, &mut tally);
+                tally.count(&self.counters);
                 if inner.unsent.is_empty() {
                     break;
                 }
@@ -395,11 +404,9 @@ impl Viewer {
             self.stream.writable().await?;
         }
         SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
-        let mut scrap = BytesMut::with_capacity(READ_AHEAD);
         loop {
             self.stream.readable().await?;
-            scrap.clear();
-            match self.stream.try_read_buf(&mut scrap) {
+            match self.stream.try_read(&mut [0; READ_AHEAD]) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -425,12 +432,33 @@ impl Viewer {
     }
 }
 
+/// What the task waits for, beside a reply and its bell.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// The nearest deadline.
+    alarm: Option<Instant>,
+    /// Messages: there is room for what may come of another one.
+    reads: bool,
+    /// The source: it must take as many requests as one input may lead to.
+    for_requests: bool,
+    /// The socket: something is unsent.
+    is_blocked: bool,
+    /// Nothing but the others' turn.
+    has_more: bool,
+}
+
+/// What the task acts upon.
+enum Event {
+    /// The socket has something to read, or is closed.
+    Readable,
+    Reply(Reply),
+    Alarm,
+    /// The state is another, or the socket takes more.
+    Look,
+}
+
 /// What is left to do after the session said what it wants.
 enum Drained {
     Until(Option<Instant>),
     Closing(Closing),
 }
-
-/// Whether a viewer stays with its writer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct StillStreaming(pub(super) bool);

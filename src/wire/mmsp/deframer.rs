@@ -109,6 +109,16 @@ impl Deframer {
         }
     }
 
+    /// Gives back all memory, unless something incomplete is in it: for who reads seldom and has many of these.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        if self.messages.is_empty() {
+            self.messages = Bytes::new();
+        }
+    }
+
     /// What comes next, once its length is known and accepted.
     fn peek(&self) -> Result<Option<Next>, DecodeError> {
         let Some((head, _)) = self.buffer.split_first_chunk::<{ data::HEADER_LEN }>() else {
@@ -312,6 +322,22 @@ mod tests {
         assert!(looks_like_http(b"POST"));
         assert!(!looks_like_http(b"GET"));
         assert!(!looks_like_http(&packet(&[])));
+    }
+
+    #[test]
+    fn an_empty_one_gives_back_all_memory_and_half_a_packet_stays() {
+        let mut stream = Vec::new();
+        pong().encode(0, &mut stream);
+        let mut deframer = Deframer::for_server();
+        deframer.buffer().extend_from_slice(&stream);
+        deframer.buffer().extend_from_slice(&stream[..5]);
+        assert_eq!(deframer.next_frame().unwrap(), Some(Frame::Message(pong())));
+        deframer.release();
+        deframer.buffer().extend_from_slice(&stream[5..]);
+        assert_eq!(deframer.next_frame().unwrap(), Some(Frame::Message(pong())));
+        assert_eq!(deframer.next_frame().unwrap(), None);
+        deframer.release();
+        assert_eq!(deframer.buffer().capacity(), 0);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use super::playing::Started;
 use super::report::{self, Received};
 use super::state::State;
 use crate::session::PlayerLog;
+use crate::wire::mmsp::ids::FileId;
 use crate::wire::mmsp::viewer_to_mac as out;
 
 impl Client {
@@ -50,6 +51,12 @@ impl Client {
 
     /// The player's own report is passed on where the play has none yet: an origin that got two would count it twice.
     pub(super) fn players_report(&mut self, log: &PlayerLog) {
+        if self.settings.relays_reports {
+            if self.file_id != FileId::default() {
+                self.send_report(log);
+            }
+            return;
+        }
         if !self.settings.player_reports || std::mem::take(&mut self.late_report) {
             return;
         }
@@ -59,9 +66,13 @@ impl Client {
             _ => false,
         };
         if is_first {
-            let PlayerLog::ClientLog(bytes) = log;
-            let client_log = report::relayed(bytes, self.file_id);
-            self.send(out::Logging { client_log });
+            self.send_report(log);
         }
+    }
+
+    fn send_report(&mut self, log: &PlayerLog) {
+        let PlayerLog::ClientLog(bytes) = log;
+        let client_log = report::relayed(bytes, self.file_id);
+        self.send(out::Logging { client_log });
     }
 }

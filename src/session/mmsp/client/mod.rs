@@ -53,6 +53,8 @@ pub struct Settings {
     pub max_header: usize,
     /// The player reports by itself, so we report only what it leaves out.
     pub player_reports: bool,
+    /// Reports come from many players, and all of them go on as they are, beside our own.
+    pub relays_reports: bool,
 }
 
 /// What happens to a session.
@@ -270,6 +272,11 @@ impl Client {
             State::NextHeader { .. } => self.await_reply(now),
             _ => {}
         }
+    }
+
+    /// Whether the header of the next entry is on its way.
+    pub fn is_between_entries(&self) -> bool {
+        matches!(self.state, State::BetweenEntries { .. } | State::NextHeader { .. })
     }
 
     /// Whether the session waits for nothing but the next request.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::content::Content;
 use super::header::HeaderSend;
@@ -35,13 +35,22 @@ pub(super) struct Media {
     entry: Entry,
 }
 
+/// A viewer was too slow, and packets were left out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Skip {
+    /// How many packets.
+    pub packets: u64,
+    /// How far behind the newest packet the viewer was.
+    pub lag: Duration,
+}
+
 /// How far the player has come with a new playlist entry.
 #[derive(Debug)]
 enum Entry {
     /// It plays.
     Playing,
     /// The header goes out. The player's StartPlaying may have come already.
-    Header(HeaderSend),
+    Header(Box<HeaderSend>),
     /// Media wait for StartPlaying: 3.2.4.2 would have them follow at once, but libmms loses its place when they come
     /// before the answer to its StartPlaying, and every player sends one.
     Held { until: Instant },
@@ -66,7 +75,7 @@ pub(super) enum Progress {
     /// The cursor has nothing.
     Nothing,
     /// EndOfStream is in the batch.
-    Ended { complete: bool },
+    Ended(End),
 }
 
 /// Where frames go, with the counters of the session.
@@ -76,6 +85,7 @@ pub(super) struct Frames<'a> {
     pub(super) sequence: &'a mut Sequence,
     pub(super) settings: &'a Settings,
     pub(super) player: &'a Player,
+    pub(super) skip: &'a mut Option<Skip>,
 }
 
 impl Frames<'_> {
@@ -103,6 +113,11 @@ impl Media {
     /// How fast it plays, 1.0 is normal.
     pub(super) fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Whether the driver is told when there is more.
+    pub(super) fn is_announced(&self) -> bool {
+        self.cursor.is_announced()
     }
 
     /// How far it came; `None` before the first packet.
@@ -135,7 +150,7 @@ impl Media {
     ) -> Progress {
         if self.key_deadline.is_some_and(|deadline| deadline <= now) {
             self.key_deadline = None;
-            content.gate.resume();
+            content.gate.begin_anyway();
         }
         while frames.batch.bytes() < limit {
             if let Some(due) = self.poll_entry(now, frames) {
@@ -149,16 +164,22 @@ impl Media {
                         let due = self.pacer.due(now, packet.send_time_ms, packet.bytes.len());
                         (packet, due)
                     }
-                    Next::Skipped { .. } | Next::Resumed => {
-                        content.gate.rejoin();
-                        self.key_deadline = now.checked_add(frames.settings.key_wait);
+                    Next::Skipped { packets, lag } => {
+                        // Two in one poll are one jump: the viewer saw nothing in between.
+                        let before = frames.skip.map_or(0, |skip| skip.packets);
+                        *frames.skip = Some(Skip { packets: before.saturating_add(packets), lag });
+                        self.rejoin(now, content, frames.settings);
+                        continue;
+                    }
+                    Next::Resumed => {
+                        self.rejoin(now, content, frames.settings);
                         continue;
                     }
                     Next::Changed(header) => {
                         self.change_entry(header, content, frames);
                         continue;
                     }
-                    Next::Ended(end) => return self.end(&end, frames),
+                    Next::Ended(end) => return self.end(end, frames),
                     Next::Nothing => return Progress::Nothing,
                 },
             };
@@ -166,49 +187,66 @@ impl Media {
                 self.waiting = Some((packet, due));
                 return Progress::Due(due);
             }
-            self.frame(&packet, content, frames);
+            self.frame(packet, content, frames);
         }
         Progress::Due(now)
     }
 
-    fn end(&mut self, end: &End, frames: &mut Frames<'_>) -> Progress {
-        let hr = match end {
+    /// After a gap each stream goes on at a key frame, or without when none comes for long.
+    fn rejoin(&mut self, now: Instant, content: &mut Content, settings: &Settings) {
+        content.gate.rejoin();
+        self.await_key_frames(now, settings);
+    }
+
+    /// Streams that begin from here on have all of the time there is to find a key frame.
+    pub(super) fn await_key_frames(&mut self, now: Instant, settings: &Settings) {
+        self.key_deadline = now.checked_add(settings.key_wait);
+    }
+
+    fn end(&mut self, end: End, frames: &mut Frames<'_>) -> Progress {
+        let hr = match &end {
             End::Complete => HResult::S_OK,
             End::Failed(refusal) => hresult(refusal),
         };
         frames.message(out::ReportEndOfStream { hr, play_incarnation: self.play_incarnation });
-        Progress::Ended { complete: *end == End::Complete }
+        Progress::Ended(end)
     }
 
-    fn frame(&mut self, packet: &Packet, content: &mut Content, frames: &mut Frames<'_>) {
-        if !content.gate.is_any_on() {
-            return;
-        }
+    fn frame(&mut self, packet: Arc<Packet>, content: &mut Content, frames: &mut Frames<'_>) {
         let packet_size = content.header.packet_size();
         let padded = frames.player.is_wms4();
-        let mut payload = if content.gate.is_transparent() {
-            if padded { packet.bytes.clone() } else { packet.stripped.clone() }
-        } else {
+        let mut form = None;
+        if !content.gate.is_transparent() {
+            if !content.gate.is_any_on() {
+                return;
+            }
             // What can't be parsed can't be filtered, and nobody could play it.
             let Some(outline) = packet.outline() else { return };
             let kept = content.gate.pass(outline);
-            let Some(form) = packet.form(kept, padded) else { return };
-            form
-        };
+            if !kept.is_all() {
+                let Some(thin) = packet.form(kept, padded) else { return };
+                form = Some(thin);
+            }
+        }
         // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
+        let payload = form.as_ref().unwrap_or(packet.whole(padded));
         if padded
             && payload.len() < packet_size
-            && let Ok(restored) = padding::restore(&payload, packet_size)
+            && let Ok(restored) = padding::restore(payload, packet_size)
         {
-            payload = restored.into();
+            form = Some(restored.into());
         }
-        if payload.len() > data::MAX_PAYLOAD || payload.len() > packet_size {
+        let length = form.as_ref().unwrap_or(packet.whole(padded)).len();
+        if length > data::MAX_PAYLOAD || length > packet_size {
             return;
         }
         let flags = frames.sequence.low_byte();
         *frames.sequence = frames.sequence.next();
-        let header = data::encode_header(location(packet.number), self.incarnation, flags, payload.len());
-        frames.batch.push_packet(header, payload);
+        let header = data::encode_header(location(packet.number), self.incarnation, flags, length);
+        match form {
+            Some(form) => frames.batch.push_packet(header, form),
+            None => frames.batch.push_whole(header, packet, padded),
+        }
     }
 
     /// EndOfStream, StreamChange, and the header on its way, 3.2.4.1 and 3.2.4.2.
@@ -225,7 +263,7 @@ impl Media {
         });
         self.incarnation = Incarnation::UNREQUESTED;
         self.pacer.new_entry(bit_rate);
-        self.entry = Entry::Header(HeaderSend::new(&header, Incarnation::UNREQUESTED, bit_rate));
+        self.entry = Entry::Header(Box::new(HeaderSend::new(&header, Incarnation::UNREQUESTED, bit_rate)));
         content.gate.new_header(&header);
         content.header = header;
         content.default_selection(frames.player.is_wms4());

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::clocks::{TIMERS, Timer};
+pub use self::media::Skip;
 use self::media::{Frames, Progress};
 pub use self::settings::Settings;
 use self::state::State;
@@ -110,7 +111,7 @@ pub enum SessionError {
 /// The server role of one session.
 #[derive(Debug)]
 pub struct Session {
-    settings: Settings,
+    settings: Arc<Settings>,
     client_id: ClientId,
     player: Player,
     scheme: Option<AuthScheme>,
@@ -120,18 +121,23 @@ pub struct Session {
     handshake: (Duration, Option<Instant>),
     /// None before the first ReportStartedPlaying: a Ping in the handshake stalls VLC.
     has_started: bool,
+    /// Why the last play broke.
+    failure: Option<Box<Refusal>>,
     backlog: VecDeque<Message>,
     outputs: VecDeque<Output>,
     packet_seq: u16,
     sequence: Sequence,
     cookie: u32,
+    /// A jump that nobody was told of yet.
+    skip: Option<Skip>,
     /// Close was put out, or an error ended the session: nothing that comes after it counts.
     is_over: bool,
 }
 
 impl Session {
     /// A session that waits for Connect. `client_id` is what a resend request must name: unpredictable.
-    pub fn new(now: Instant, settings: Settings, client_id: ClientId) -> Self {
+    pub fn new(now: Instant, settings: impl Into<Arc<Settings>>, client_id: ClientId) -> Self {
+        let settings = settings.into();
         let mut session = Self {
             handshake: (settings.handshake, None),
             settings,
@@ -141,11 +147,13 @@ impl Session {
             state: State::AwaitConnect,
             timers: Timers::new(TIMERS),
             has_started: false,
+            failure: None,
             backlog: VecDeque::new(),
             outputs: VecDeque::new(),
             packet_seq: 0,
             sequence: Sequence::ZERO,
             cookie: 0,
+            skip: None,
             is_over: false,
         };
         session.viewers_turn(now);
@@ -184,13 +192,20 @@ impl Session {
 
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timers.next()))
+        self.outputs.pop_front().unwrap_or_else(|| {
+            // An empty queue keeps no room: a session that streams puts nothing out for hours.
+            self.outputs = VecDeque::new();
+            Output::Timeout(self.timers.next())
+        })
     }
 
     /// Frames what is due at `now` until `batch` holds `limit` bytes: selection, thinning, pace, 8 bytes of header each,
     /// and the messages that belong between packets, in their place. Returns when the next packet is due; `None` where
-    /// nothing is there to be sent.
+    /// nothing is there to be sent. What the output still holds goes before any media.
     pub fn poll_media(&mut self, now: Instant, limit: usize, batch: &mut Batch) -> Option<Instant> {
+        if !self.outputs.is_empty() {
+            return None;
+        }
         let State::Streaming(content, media) = &mut self.state else { return None };
         let mut writer = Frames {
             batch,
@@ -198,15 +213,26 @@ impl Session {
             sequence: &mut self.sequence,
             settings: &self.settings,
             player: &self.player,
+            skip: &mut self.skip,
         };
         match media.poll(now, limit, content, &mut writer) {
             Progress::Due(at) => Some(at),
             Progress::Nothing => None,
-            Progress::Ended { complete } => {
-                self.end_of_stream_sent(now, complete);
+            Progress::Ended(end) => {
+                self.end_of_stream_sent(now, end);
                 None
             }
         }
+    }
+
+    /// Takes the jump that the last [`Session::poll_media`] led to, for the viewer was too slow.
+    pub fn take_skip(&mut self) -> Option<Skip> {
+        self.skip.take()
+    }
+
+    /// Whether whoever drives this is told when there is more after [`Session::poll_media`] had nothing.
+    pub fn is_announced(&self) -> bool {
+        matches!(&self.state, State::Streaming(_, media) if media.is_announced())
     }
 
     /// Whether media may be asked for.
@@ -217,6 +243,11 @@ impl Session {
     /// The open content; `None` before the viewer was told of it.
     pub fn opened(&self) -> Option<&Arc<Opened>> {
         self.state.content().map(|content| &content.opened)
+    }
+
+    /// Why the last play broke; `None` while one is on, and where it ended well.
+    pub fn failure(&self) -> Option<&Refusal> {
+        self.failure.as_deref()
     }
 
     /// Whether the player takes part as WMS 4.x does, which wants padding left in.

@@ -56,7 +56,7 @@ impl Session {
         self.sources_turn(now);
         self.send(now, out::ReportReadBlock { hr: HResult::S_OK, play_incarnation });
         let bit_rate = content.opened.description.bit_rate;
-        let header = HeaderSend::new(&content.header, incarnation, bit_rate);
+        let header = Box::new(HeaderSend::new(&content.header, incarnation, bit_rate));
         self.state = State::SendingHeader(content, header);
         self.send_header_pieces(now);
     }

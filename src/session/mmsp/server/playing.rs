@@ -7,7 +7,7 @@ use super::content::Content;
 use super::media::{self, Media};
 use super::state::{Start, State};
 use super::{Output, Session};
-use crate::session::{Play, Playing, Position, Request, StreamChoice, Until};
+use crate::session::{End, Play, Playing, Position, Request, StreamChoice, Until};
 use crate::wire::mmsp::ids::{HResult, Incarnation};
 use crate::wire::mmsp::mac_to_viewer as out;
 use crate::wire::mmsp::viewer_to_mac as inbound;
@@ -104,19 +104,24 @@ impl Session {
         let key_wait = now.checked_add(self.settings.key_wait);
         let media = Media::new(playing, &start, bit_rate, key_wait);
         self.state = State::Streaming(content, Box::new(media));
+        self.failure = None;
         self.timers.stop(Timer::Idle);
         self.sequence = self.sequence.advance_at_start();
         self.has_started = true;
         self.send_started(now, HResult::S_OK, start.play_incarnation, start.striding);
     }
 
-    pub(super) fn end_of_stream_sent(&mut self, now: Instant, complete: bool) {
+    pub(super) fn end_of_stream_sent(&mut self, now: Instant, end: End) {
         let Some(content) = std::mem::replace(&mut self.state, State::Closed).into_content() else { return };
-        if complete && media::is_told_zero_between_entries(&content, &self.player, &self.settings) {
+        if end == End::Complete && media::is_told_zero_between_entries(&content, &self.player, &self.settings) {
             // A Microsoft player that was told a version below 9 takes 0 on a broadcast for "more may come" and would
             // wait for ever (3.1.5.18); the close tells it.
             self.timers.start(Timer::BroadcastEnd, now, self.settings.end_wait);
         }
+        self.failure = match end {
+            End::Complete => None,
+            End::Failed(refusal) => Some(Box::new(refusal)),
+        };
         self.state = State::Ready(content);
         self.timers.start(Timer::Idle, now, self.settings.idle);
         self.restart_keep_alive(now);

@@ -17,7 +17,7 @@ pub(super) enum State {
     Opening { incarnation: u32 },
     AwaitSecurityResponse { incarnation: u32, cookie: u32, scheme: AuthScheme },
     AwaitReadBlock(Box<Content>),
-    SendingHeader(Box<Content>, HeaderSend),
+    SendingHeader(Box<Content>, Box<HeaderSend>),
     Ready(Box<Content>),
     Starting(Box<Content>, Start),
     Streaming(Box<Content>, Box<Media>),

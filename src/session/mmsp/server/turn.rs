@@ -1,6 +1,7 @@
 //! Whose turn it is: which message has a place in which state, which waits, and which ends the session, `[MS-MMSP]`
 //! 3.2.5.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,6 +58,9 @@ impl Session {
                 break;
             }
             self.handle_request(now, message)?;
+        }
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
         }
         Ok(())
     }
@@ -132,8 +136,9 @@ impl Session {
                 self.state = State::Ready(content);
                 self.streams_switched(now, choices);
             }
-            (State::Streaming(mut content, media), Message::StreamSwitch(switch)) => {
+            (State::Streaming(mut content, mut media), Message::StreamSwitch(switch)) => {
                 let choices = content.switch(&switch);
+                media.await_key_frames(now, &self.settings);
                 self.state = State::Streaming(content, media);
                 self.streams_switched(now, choices);
             }

@@ -59,6 +59,7 @@ fn settings() -> Settings {
         stall: secs(10),
         max_header: 4096,
         player_reports: false,
+        relays_reports: false,
     }
 }
 

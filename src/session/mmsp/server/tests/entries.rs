@@ -128,3 +128,15 @@ fn a_play_that_breaks_ends_with_the_code_and_leaves_the_session() {
     c.advance(secs(60));
     assert_eq!(c.closing, None);
 }
+
+#[test]
+fn a_play_is_broken_until_the_next_begins() {
+    let lost = End::Failed(Refusal::new(Reason::Lost, "the origin closed the connection"));
+    let mut c = Conversation::streaming(WMP9, testing::broadcast(), &Script::of([Next::Ended(lost)]));
+    gets!(c, ReportEndOfStream);
+    assert_eq!(c.session.failure().map(|refusal| refusal.reason), Some(Reason::Lost));
+    c.viewer_sends(start(5));
+    c.source_plays(&Script::default(), Pace::AsItComes);
+    assert_eq!(gets!(c, ReportStartedPlaying).hr, HResult::S_OK);
+    assert_eq!(c.session.failure(), None);
+}

@@ -120,7 +120,7 @@ fn more_than_16_requests_ahead_of_the_answers_end_the_session() {
 }
 
 #[test]
-fn a_full_batch_is_gone_on_with_at_once() {
+fn media_wait_for_the_reply_and_a_full_batch_is_gone_on_with_at_once() {
     let mut c = Conversation::ready(FREE, testing::file());
     c.viewer_sends(switch(&[(1, 0), (2, 0)]));
     c.viewer_sends(start(4));
@@ -130,6 +130,10 @@ fn a_full_batch_is_gone_on_with_at_once() {
     let reply = Reply::Playing(Playing { cursor, pace: Pace::AsItComes });
     c.session.handle_input(c.now, Input::Reply(reply)).unwrap();
     let mut batch = Batch::new();
+    // A writer may ask before the task has sent ReportStartedPlaying.
+    assert_eq!(c.session.poll_media(c.now, 500, &mut batch), None);
+    assert!(batch.is_empty());
+    c.drain();
     assert_eq!(c.session.poll_media(c.now, 500, &mut batch), Some(c.now));
     let first = batch.bytes();
     assert!((500..500 + PACKET_SIZE + 8).contains(&first));

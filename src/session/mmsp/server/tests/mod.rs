@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::opening::FILE_ID;
-use super::{Closing, Input, Output, Session, SessionError, Settings};
+use super::{Closing, Input, Output, Session, SessionError, Settings, Skip};
 use crate::asf::PacketNumber;
 use crate::session::batch::Batch;
 use crate::session::mmsp::testing::{self, PACKET_SIZE};

@@ -79,6 +79,43 @@ fn after_a_jump_a_viewer_joins_anew_at_a_key_frame() {
     script.goes_on(Next::from(packet_of(10, 1000, true)));
     let mut c = Conversation::streaming(WMP9, testing::broadcast(), &script);
     assert_eq!(c.viewer_gets_media(), [(0, 4, 0), (10, 4, 1)]);
+    assert_eq!(c.session.take_skip(), Some(Skip { packets: 9, lag: Duration::from_secs(1) }));
+    assert_eq!(c.session.take_skip(), None);
+}
+
+#[test]
+fn a_source_that_came_back_is_no_jump_and_is_joined_at_a_key_frame_or_after_a_while_without() {
+    let mut c = Conversation::ready(WMP9, testing::broadcast());
+    c.viewer_sends(switch(&[(1, 0), (2, 2)]));
+    gets!(c, ReportStreamSwitch);
+    c.source_is_asked();
+    c.viewer_sends(start(9));
+    let script = Script::packets([packet_of(0, 0, true)]);
+    c.source_plays(&script, Pace::AsItComes);
+    gets!(c, ReportStartedPlaying);
+    assert_eq!(c.viewer_gets_media(), [(0, 9, 0)]);
+    for next in [Next::Resumed, packet_of(10, 1000, false).into(), packet_of(11, 1050, true).into()] {
+        script.goes_on(next);
+    }
+    c.media_come();
+    assert_eq!(c.viewer_gets_media(), [(11, 9, 1)]);
+    assert_eq!(c.session.take_skip(), None);
+    script.goes_on(Next::Resumed);
+    script.goes_on(packet_of(20, 2000, false).into());
+    c.media_come();
+    c.viewer_gets_nothing_for(Settings::default().key_wait);
+    script.goes_on(packet_of(21, 2050, false).into());
+    c.media_come();
+    assert_eq!(c.viewer_gets_media(), [(21, 9, 2)]);
+}
+
+#[test]
+fn jumps_of_one_poll_are_one_and_one_before_the_end_counts() {
+    let jump = |packets| Next::Skipped { packets, lag: Duration::from_secs(packets) };
+    let script = Script::of([jump(3), jump(4), Next::Ended(End::Complete)]);
+    let mut c = Conversation::streaming(WMP9, testing::broadcast(), &script);
+    gets!(c, ReportEndOfStream);
+    assert_eq!(c.session.take_skip(), Some(Skip { packets: 7, lag: Duration::from_secs(4) }));
 }
 
 #[test]
