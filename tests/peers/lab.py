@@ -16,12 +16,15 @@ import tempfile
 import time
 
 import mmsp
+from broadcast import Encoder, Station
+from judge import Judge
 from strict_client import Client, Refused, Silent
 from strict_origin import Config, Origin, Point
 
 SCENARIOS = []
 MICROSOFT = ("wmp6", "wmp7", "wmp8", "wmp9", "wmp10", "wms4")
 FREE = ("ffmpeg", "vlc", "mplayer", "libmms", "xine")
+PAST = 1  # the encoder on the air when a scenario of a broadcast begins; what comes after it has higher tags
 
 
 class Failed(AssertionError):
@@ -128,8 +131,8 @@ class Proxy:
 class Lab:
     """What one scenario uses; everything is taken down after it."""
 
-    def __init__(self, options, number):
-        self.options, self.number = options, number
+    def __init__(self, options, number, name=""):
+        self.options, self.number, self.name = options, number, name
         self.origins, self.proxies, self.clients = [], [], []
         self.directory = tempfile.mkdtemp(prefix="mmsproxy-scenario-")
 
@@ -137,6 +140,37 @@ class Lab:
         files = self.options.files
         return [*(Point(f"vod/{name}.asf", [file]) for name, file in files.items()),
                 Point("live", [files["clip"]], "broadcast", ends), Point("list", [files["clip"], files["second"]], playlist)]
+
+    def figure(self, text):
+        """What is measured and not judged."""
+        print(f"figure {self.name}: {text}", flush=True)
+
+    async def station(self, encoder=None, *, name="live", on_air=None, ping=1.0, **options):
+        """An origin with one broadcast; `on_air` says how (see Station)."""
+        encoder = encoder or Encoder(PAST, first_location=7000, first_send=90_000, first_presentation=90_000, first_object=77)
+        station = Station(name, encoder, **(on_air or {}))
+        return await self.origin([station], ping=ping, **options), station
+
+    async def splitter(self, *upstreams, split=None, origin=None, **sections):
+        """A proxy with one route to these origins, quick where the defaults are patient."""
+        first, *more = (f"mms://127.0.0.1:{upstream.port}" for upstream in upstreams)
+        return await self.proxy([{"host": "*", "path": "/", "origin": first, "origins": more}],
+                                split={"linger": "1s"} | (split or {}),
+                                origin={"connect": "1s", "reply": "2s", "stall": "3s", "down": "200ms"} | (origin or {}),
+                                **sections)
+
+    def viewer(self, proxy, station=None, identity="wmp9", name="live", **options):
+        """A player of a broadcast; each packet is compared with `station`'s encoder of this moment where it is given."""
+        client = self.client(proxy, f"mms://media.example/{name}", identity, source=None, **options)
+        if station:
+            client.judge_by(station.file.looped)
+        return client
+
+    async def watching(self, proxy, count, identities=("wmp9",), packets=1, **options):
+        """So many viewers, each with some media."""
+        viewers = [self.viewer(proxy, identity=identities[n % len(identities)], **options) for n in range(count)]
+        await together(watch(viewer, packets) for viewer in viewers)
+        return viewers
 
     async def origin(self, points=None, **options):
         options = {"file_id": 42, "think": 0.005, "speed": 4.0, "ping": 1.0, "expect_via": True} | options
@@ -146,7 +180,7 @@ class Lab:
 
     async def proxy(self, routes=(), forward=(), **sections):
         config = {"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"}, "routes": list(routes),
-                  "forward": {"allow": list(forward)}, "drain": "1s"}
+                  "forward": {"allow": list(forward)}, "drain": "1s", "split": {"linger": "500ms"}}
         config.update(sections)
         path = os.path.join(self.directory, f"proxy-{len(self.proxies)}.yaml")
         with open(path, "w", encoding="utf-8") as file:
@@ -154,14 +188,16 @@ class Lab:
         process = await asyncio.create_subprocess_exec(
             self.options.binary, "serve", "--config", path, "--log-format", "json", cwd=self.directory, limit=1 << 20,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={**os.environ, "RUST_LOG": "info"})
+            env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")})
         proxy = Proxy(process, self.directory)
         self.proxies.append(proxy)
         await proxy.ready(("mms", "admin"))
         return proxy
 
-    async def reverse(self, upstream, /, **sections):
-        return await self.proxy([{"host": "*", "path": "/", "origin": f"mms://127.0.0.1:{upstream.port}"}], **sections)
+    async def reverse(self, upstream, /, shared=True, **sections):
+        """A route to this origin; not `shared`: broadcasts are relayed, each viewer with its own session."""
+        route = {"host": "*", "path": "/", "origin": f"mms://127.0.0.1:{upstream.port}", "split": shared}
+        return await self.proxy([route], **sections)
 
     def client(self, proxy, url="mms://media.example/vod/clip.asf", identity="wmp9", source="clip", **options):
         client = Client(url, identity, proxy.mms, **options)
@@ -205,3 +241,45 @@ async def refusal(work):
 
 def expect_hr(hr, *wanted):
     expect(hr in wanted, f"the HRESULT is 0x{hr:08X}, not " + " or ".join(f"0x{w:08X}" for w in wanted))
+
+
+async def watch(viewer, packets=1, **where):
+    """From Connect to the first packets."""
+    await viewer.begin()
+    await viewer.start(**where)
+    await viewer.packets(packets)
+    return viewer
+
+
+async def together(work):
+    """All at once; the first failure is told after all are done, so that nothing goes on behind a scenario's back."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+async def more(viewers, packets, timeout=15.0):
+    """Waits until each viewer has so many packets more than now."""
+    await together([viewer.packets(len(viewer.current.packets) + packets, timeout) for viewer in viewers])
+
+
+def judged(viewers, *encoders):
+    """Judges what is playing at each viewer and fails at any fault; the judgements, for more questions."""
+    judges = [Judge(viewer.current, *encoders) for viewer in viewers]
+    expect_none([f"{viewer.who.token[:20]}: {fault}" for viewer, judge in zip(viewers, judges) for fault in judge.faults],
+                "what arrived")
+    return judges
+
+
+def without_gaps(viewers):
+    """Did each viewer get each LocationId since it began?"""
+    expect_none([f"viewer {number}: {before} to {after}" for number, viewer in enumerate(viewers)
+                 for before, after in zip(viewer.current.locations, viewer.current.locations[1:])
+                 if after != before + 1 & 0xFFFFFFFF], "gaps")
+
+
+def still_playing(viewers):
+    expect_none([f"viewer {number} {viewer.broken or f'got EndOfStream {viewer.current.end}'}"
+                 for number, viewer in enumerate(viewers) if viewer.broken or viewer.current.end is not None], "sessions ended")

@@ -3,8 +3,8 @@
 
     scenarios.py PROXY_BINARY [--only TEXT] [--jobs N] [--seconds N] [--keep]
 
-The scenarios are the functions marked with `@scenario` in test_*.py. Prints `ok NAME` or `FAILED NAME: why` for each and
-at the end `N passed, M failed`.
+The scenarios are the functions marked with `@scenario` in test_*.py. Prints `ok NAME` or `FAILED NAME: why` for each,
+`figure NAME: text` for what is measured, and at the end `N passed, M failed`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_clips(directory):
 
 
 async def run_one(options, number, name, function, limit):
-    lab = Lab(options, number)
+    lab = Lab(options, number, name)
     why = None
     began = time.monotonic()
     try:
@@ -98,7 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the mmsproxy executable")
     parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name has this in it")
-    parser.add_argument("--jobs", type=int, default=4, help="scenarios at a time")
+    parser.add_argument("--jobs", type=int, default=6, help="scenarios at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the 200 viewers watch")
     parser.add_argument("--keep", action="store_true", help="keep the configs")
     parser.add_argument("--verbose", type=int, default=0, metavar="LINES", help="of the proxy's log after a failure")

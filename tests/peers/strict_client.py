@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import os
 import re
@@ -23,6 +24,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asf  # noqa: E402
 import mmsp  # noqa: E402
 from strict_origin import ntlm_authenticate  # noqa: E402
+
+parse_packet = functools.lru_cache(4096)(asf.parse_packet)  # many viewers get the same bytes
 
 GUID = "68c0a090-8797-11d2-a2b3-00a0c9b60551"
 
@@ -98,6 +101,9 @@ class Play:
 
     def __init__(self, incarnation):
         self.incarnation, self.packets, self.end = incarnation, [], None
+        self.times = []  # when each packet came
+        self.asked_at = None  # when the start was sent
+        self.skips = []  # (last LocationId before, first after) of jumps over something that was selected
 
     @property
     def locations(self):
@@ -255,6 +261,9 @@ class Client:
             self.state, self.started_once = "streaming", True
             self.expect_change = False
             self.current = Play(message.play_incarnation)
+            self.current.asked_at = head.get("asked_at")
+            if self.opened.file_attributes & mmsp.BROADCAST:
+                self.joined = set()  # it goes on elsewhere than where it stopped
             self.plays.append(self.current)
             if self.last_flags == 0xFE:
                 self.sequence += 1 if self.sequence & 0xFF == 0xFF else 0
@@ -345,12 +354,29 @@ class Client:
             self.deviate("2.2.4.7", f"a packet of {len(packet.payload)} bytes, filePacketSize is {size}")
         if self.who.token.startswith("Spo") and len(packet.payload) != size:
             self.deviate("2.2.2", "padding was stripped for Windows Media Services 4")
-        if self.current.packets and self.rate > 0 and packet.location_id <= self.current.packets[-1][0]:
-            self.deviate("3.2.5.11.1", f"LocationId {packet.location_id} after {self.current.packets[-1][0]}")
+        if self.current.packets and self.rate > 0:
+            step = packet.location_id - self.current.packets[-1][0] & 0xFFFFFFFF  # a broadcast's wrap
+            if not 1 <= step < 1 << 31:
+                self.deviate("3.2.5.11.1", f"LocationId {packet.location_id} after {self.current.packets[-1][0]}")
+            elif step > 1:
+                self._on_gap(self.current.packets[-1][0], step)
         if self.first_media_at is None:
             self.first_media_at = time.monotonic()
         self.current.packets.append((packet.location_id, packet.payload))
+        self.current.times.append(time.monotonic())
         self._compare(packet)
+
+    def _on_gap(self, last, step):
+        """Packets were left out of a broadcast: of what is selected, or because nothing in them is?"""
+        if self.source is None or not self.opened.file_attributes & mmsp.BROADCAST or abs(self.rate) != 1:
+            return
+        for location in range(last + 1, last + min(step, 2000)):
+            for payload in parse_packet(self.source(location & 0xFFFFFFFF)).payloads:
+                level = self.selection.get(payload.stream)
+                if payload.stream in self.joined and (level == 0 or level == 1 and payload.key):
+                    self.current.skips.append((last, (last + step) & 0xFFFFFFFF))
+                    self.joined = set()  # each stream begins anew, at a key frame
+                    return
 
     def _check_sequence(self, packet):
         if packet.af_flags != self.sequence & 0xFF:
@@ -395,7 +421,7 @@ class Client:
             return
         self.compared += 1
         try:
-            want, got = asf.parse_packet(self.source(packet.location_id)), asf.parse_packet(packet.payload)
+            want, got = parse_packet(self.source(packet.location_id)), parse_packet(packet.payload)
         except (asf.AsfError, IndexError) as error:
             self.deviations.append(f"packet {packet.location_id}: {error}")
             return
@@ -403,6 +429,8 @@ class Client:
             self.deviations.append(f"packet {packet.location_id}: send time or duration differs")
         video = set(self.header.video)
         received = list(got.payloads)
+        # Where a stream takes over from another, the packet may end the other one or not.
+        giving_way = {self.replacing[p.stream] for p in received if p.stream in self.replacing and p.key and p.offset == 0}
         for payload in want.payloads:
             stream, there = payload.stream, received and received[0].identity == payload.identity
             level = self.selection.get(stream)
@@ -419,7 +447,9 @@ class Client:
                     replaced = self.replacing.pop(stream, None)
                     if replaced is not None:
                         self.selection.pop(replaced, None)
-            elif wanted and stream in self.joined and not self.pending_switch and abs(self.rate) == 1:
+                        self.joined.discard(replaced)
+            elif (wanted and stream in self.joined and stream not in giving_way and not self.pending_switch
+                  and abs(self.rate) == 1):
                 self.deviations.append(f"packet {packet.location_id}: a payload of stream {stream} is missing or differs")
         for payload in received:
             self.deviations.append(f"packet {packet.location_id}: a payload of stream {payload.stream} that the source has not")
@@ -622,6 +652,7 @@ class Client:
             slot = self.ask("StartPlaying", ("ReportStartedPlaying",), incarnation, **fields)
         else:
             slot = self.ask("StartStriding", ("ReportStartStriding",), incarnation, rate=rate, **fields)
+        slot["asked_at"] = time.monotonic()
         reply = await self.answer(slot, timeout)
         self._refuse(slot["request"], reply)
         return self.current

@@ -88,18 +88,45 @@ class Origin:
         self.config, self.log, self.sessions = config, [], []
         self.points = {point.name: point for point in config.points}
         self.port, self.server, self.changed = None, None, asyncio.Event()
+        self.knocks, self.knocking = [], False  # when somebody came while we were dead, and whether we count that
+        self.connected_at_once = 0
 
     async def start(self):
-        self.server = await asyncio.start_server(self._accept, self.config.host, self.config.port)
+        self.server = await asyncio.start_server(self._accept, self.config.host, self.port or self.config.port, backlog=1024)
         self.port = self.server.sockets[0].getsockname()[1]
         if self.config.faults.get("*") == "refuse":
             self.server.close()
         return self
 
+    async def kill(self, knocking=False):
+        """As a process that dies: all connections are reset. With `knocking` whoever comes is counted and reset."""
+        await self.stop()
+        self.knocking = knocking
+        if knocking:
+            await self.start()
+
+    async def revive(self, *points):
+        """Listens again on the same port, with other content where `points` names some."""
+        self.server.close()
+        self.knocking = False
+        self.points.update({point.name: point for point in points})
+        await self.start()
+
+    def stall(self):
+        """Whoever is connected hears nothing any more; who comes later does."""
+        for session in self.sessions:
+            session.stalled = session.broken = True
+
     async def _accept(self, reader, writer):
+        if self.knocking:
+            self.knocks.append(time.monotonic())
+            self.changed.set()
+            writer.transport.abort()
+            return
         session = Session(self, len(self.sessions) + 1, reader, writer)
         session.task = asyncio.current_task()
         self.sessions.append(session)
+        self.connected_at_once = max(self.connected_at_once, sum(not s.ended for s in self.sessions))
         try:
             await session.run()
         except asyncio.CancelledError:
@@ -128,6 +155,15 @@ class Origin:
 
     def messages(self, name, session=None):
         return [e for e in self.log if e.get("message") == name and session in (None, e["session"])]
+
+    def opened(self, name):
+        """The sessions that asked for this content."""
+        asked = {e["session"] for e in self.messages("OpenFile") if e["fields"]["file_name"].split("\0")[0] == name}
+        return [session for session in self.sessions if session.number in asked]
+
+    def at_once(self, name):
+        """How many sessions at most had this content open at a time."""
+        return max((e["at_once"] for e in self.log if e["event"] == "opened" and e["content"] == name), default=0)
 
     async def wait_for(self, condition, timeout=10.0):
         """Waits until `condition()` is true; raises TimeoutError."""
@@ -165,7 +201,7 @@ class Session:
         self.scheme, self.next_shared, self.next_header, self.next_play = None, 1, 1, 9
         self.selection, self.switched, self.joined, self.replacing = {}, False, set(), {}
         self.sequence, self.incarnation, self.last_start, self.start_outstanding = 0, None, None, False
-        self.streaming, self.media_sent = None, 0
+        self.streaming, self.media_sent, self.stalled = None, 0, False
         self.log_due, self.log_due_since = None, 0.0
         self.pings = []
         self.challenge, self.nonce = None, os.urandom(8)
@@ -254,6 +290,8 @@ class Session:
                         message = mmsp.decode(raw)
                         self._record_message(message)
                         self.report(mmsp.check_message(message))
+                        if self.stalled:
+                            continue
                         if message.name == "Pong":
                             self._pong()
                         else:
@@ -281,6 +319,8 @@ class Session:
             return
         while True:
             await asyncio.sleep(self.config.ping)
+            if self.stalled:
+                continue
             if self.last_start is not None or self.config.ping_early and self.state != "connect":
                 self.pings.append(time.monotonic())
                 self.send("Ping")
@@ -412,13 +452,18 @@ class Session:
             return
         header, kind = self.point.file.header, self.point.kind
         attributes = {"file": mmsp.CANSEEK | (mmsp.CANSTRIDE if header.video else 0), "broadcast": mmsp.BROADCAST,
-                      "playlist": mmsp.PLAYLIST, "broadcast-playlist": mmsp.BROADCAST | mmsp.PLAYLIST}[kind]
-        endless = kind == "broadcast"
+                      "playlist": mmsp.PLAYLIST, "broadcast-playlist": mmsp.BROADCAST | mmsp.PLAYLIST,
+                      "station": getattr(self.point, "attributes", 0)}[kind]
+        endless = kind in ("broadcast", "station")
         duration = 0.0 if endless else header.duration
-        size = len(self.point.header())
+        if kind == "station":
+            self.entry = self.point.entry
+        size = len(self.point.header(self.entry))
         if self.fault() == "huge-header":
             size = 0x7FFFFFFF
         self.opened, self.state = True, "block"
+        at_once = sum(s.opened and not s.ended and s.point is self.point for s in self.origin.sessions)
+        self.record("opened", content=self.point.name, at_once=at_once)
         await self.reply(message.name, "ReportOpenFile", play_incarnation=message.play_incarnation,
                          open_file_id=self.config.file_id, file_attributes=attributes, file_duration=duration,
                          file_blocks=int(-(-duration // 1)), file_packet_size=header.packet_size,
@@ -479,6 +524,9 @@ class Session:
         piece = min(self.config.header_piece or 0xFFFF, self.point.files[self.entry].header.packet_size)
         pieces = [bytes(header[at : at + piece]) for at in range(0, len(header), piece)]
         for number, data in enumerate(pieces):
+            if incarnation == 0xFF and number == len(pieces) // 2 and getattr(self.point, "header_pause", 0):
+                self.record("half a header")
+                await asyncio.sleep(self.point.header_pause)
             last = number == len(pieces) - 1 and self.fault() != "huge-header"
             self.writer.write(mmsp.data_packet(number, incarnation & 0xFF, 0x0C if last else 0x04, data))
         number = len(pieces)
@@ -565,6 +613,8 @@ class Session:
         if not changing and self.streaming:
             self.streaming.cancel()
             self.streaming = None
+        if not changing and self.point.kind in ("broadcast", "station"):
+            self.joined = set()  # it goes on elsewhere than where it stopped
         self.last_start = message.play_incarnation
         fields = {"tiger_file_id": self.config.file_id} if answer == "ReportStartedPlaying" else {}
         await self.reply(message.name, answer, play_incarnation=message.play_incarnation, **fields)
@@ -573,7 +623,8 @@ class Session:
             self.sequence += 1  # 2.2.2: the last one carried 0xFE, so 0xFF is left out
         self.state = "streaming"
         if not changing:
-            self.streaming = asyncio.create_task(self._guard(self._stream(message, rate)))
+            work = self._stream_station() if self.point.kind == "station" else self._stream(message, rate)
+            self.streaming = asyncio.create_task(self._guard(work))
         else:
             self.held.set()
 
@@ -614,6 +665,25 @@ class Session:
             await self._send_entry(location, rate, until, message.fields.get("dw_accel_bandwidth", 0),
                                    message.fields.get("dw_accel_duration", 0))
         self._end_of_stream(0)
+        self.state = "ready"
+
+    async def _stream_station(self):
+        station, number = self.point, self.point.first(self.entry)
+        while station.ended is None:
+            if self.entry < station.entry:
+                await self._change(self.entry + 1)
+                number = 0
+                continue
+            encoder, delay = station.files[self.entry], station.due(self.entry, number) - time.monotonic()
+            if delay > 0:
+                await station.wait(delay)
+                continue
+            location = encoder.location(number)
+            data = encoder.looped(location) if station.anywhere else asf.select(encoder.looped(location), self._wanted)
+            if data is not None:
+                await self._send_media(location, asf.strip(data) if self.config.strip and not self.name.wms4 else data)
+            number += 1
+        self._end_of_stream(station.ended)
         self.state = "ready"
 
     def _end_of_stream(self, hr):
@@ -674,6 +744,8 @@ class Session:
             location += step
 
     async def _send_media(self, location, data):
+        if self.stalled:
+            await asyncio.Event().wait()
         if self.media_sent >= self.config.fault_after:
             fault = self.fault()
             if fault == "stall-media":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 
-from lab import expect, expect_none, scenario
+from lab import Failed, expect, expect_none, scenario
 
 
 def _playlists():
@@ -14,26 +16,31 @@ def _playlists():
             for kind in ("playlist", "broadcast-playlist"):
                 if version.startswith("4") and kind == "playlist":
                     continue  # only BROADCAST lets a client of such an origin wait for more
+                for shared in (True, False) if kind.startswith("broadcast") else (True,):
+                    _playlist(version, identity, kind, shared)
 
-                async def playlist(lab, version=version, identity=identity, kind=kind):
-                    origin = await lab.origin(lab.points(playlist=kind), version=version, speed=3.0)
-                    proxy = await lab.reverse(origin)
-                    client = lab.client(proxy, "mms://media.example/list", identity)
-                    await client.begin()
-                    await client.start()
-                    between = await client.end()
-                    microsoft_below_9 = identity == "wmp9" and client.server_major < 9
-                    wanted = 0 if microsoft_below_9 and kind == "broadcast-playlist" else 1
-                    expect(between == wanted, f"hr between entries is {between}, not {wanted}")
-                    client.judge_by(lab.options.files["second"].looped)
-                    await client.next_entry()
-                    play = client.current
-                    expect(await client.end() == 0, "hr at the end is not 0")
-                    expect(play.locations[:1] == [0], f"the second entry began at packet {play.locations[:1]}")
-                    expect(play.locations[-1] == len(lab.options.files["second"].packets) - 1, "the second entry is cut")
-                    await lab.settle()
 
-                scenario(playlist, name=f"a_{kind.replace('-', '_')}_of_a_{version[0]}x_origin_goes_on_for_{identity}")
+def _playlist(version, identity, kind, shared):
+    async def playlist(lab):
+        origin = await lab.origin(lab.points(playlist=kind), version=version, speed=3.0)
+        proxy = await lab.reverse(origin, shared=shared)
+        client = lab.client(proxy, "mms://media.example/list", identity)
+        await client.begin()
+        await client.start()
+        between = await client.end()
+        microsoft_below_9 = identity == "wmp9" and client.server_major < 9
+        wanted = 0 if microsoft_below_9 and kind == "broadcast-playlist" else 1
+        expect(between == wanted, f"hr between entries is {between}, not {wanted}")
+        client.judge_by(lab.options.files["second"].looped)
+        await client.next_entry()
+        play = client.current
+        expect(await client.end() == 0, "hr at the end is not 0")
+        expect(play.locations[:1] == [0], f"the second entry began at packet {play.locations[:1]}")
+        expect(play.locations[-1] == len(lab.options.files["second"].packets) - 1, "the second entry is cut")
+        await lab.settle()
+
+    whose = "" if shared else "_alone"
+    scenario(playlist, name=f"a_{kind.replace('-', '_')}_of_a_{version[0]}x_origin_goes_on_for_{identity}{whose}")
 
 
 _playlists()
@@ -120,3 +127,44 @@ async def sigterm_ends_the_proxy_cleanly(lab):
     expect(code == 0, f"the exit code is {code}")
     await origin.wait_all_ended()
     expect_none(origin.deviations, "toward the origin")
+
+
+@scenario
+async def each_play_is_a_line_of_the_access_log_with_the_players_report(lab):
+    path = os.path.join(lab.directory, "access.log")
+    origin = await lab.origin(speed=8.0)
+    proxy = await lab.reverse(origin, access_log={"path": path})
+
+    async def lines(count):
+        for _ in range(200):
+            with open(path, encoding="utf-8") as file:
+                text = file.read().splitlines()
+            names = next(line for line in text if line.startswith("#Fields: ")).split(" ")[1:]
+            plays = [dict(zip(names, line.split(" "), strict=True)) for line in text if not line.startswith("#")]
+            if len(plays) >= count:
+                return plays
+            await asyncio.sleep(0.05)
+        raise Failed(f"{count} lines never come: {text}")
+
+    reports, silent = lab.client(proxy, identity="wmp9"), lab.client(proxy, identity="vlc")
+    await reports.begin()
+    await reports.start()
+    await reports.packets(5)
+    await reports.stop()
+    first = (await lines(1))[0]
+    await reports.start()
+    await reports.end()
+    await lines(2)
+    await silent.begin()
+    await silent.start()
+    await silent.packets(5)
+    await lab.settle()
+    plays = await lines(3)
+    expect(len(plays) == 3 and plays[0] == first, f"there are {len(plays)} lines")
+    expect([play["c-os"] for play in plays] == ["Windows_XP", "Windows_XP", "-"], "the reports are not where they belong")
+    whole = len(lab.options.files["clip"].packets)
+    expect(int(first["s-pkts-sent"]) >= 5 and int(plays[1]["s-pkts-sent"]) == whole, "the packets are not counted by play")
+    for play in plays:
+        wanted = ("/vod/clip.asf", "mms://media.example/vod/clip.asf", "200", "127.0.0.1", "1")
+        told = tuple(play[name] for name in ("cs-uri-stem", "cs-url", "c-status", "c-ip", "s-proxied"))
+        expect(told == wanted, f"a line says {told}")

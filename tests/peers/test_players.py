@@ -57,16 +57,17 @@ def _each_generation():
 
         scenario(forward, name=f"{identity}_plays_and_seeks_through_the_forward_proxy")
 
-        async def broadcast(lab, identity=identity):
-            origin = await lab.origin(speed=1.0)
-            proxy = await lab.reverse(origin)
-            client = lab.client(proxy, "mms://media.example/live", identity)
-            await client.begin()
-            await client.start()
-            await client.packets(20, timeout=20)
-            await lab.settle()
+        for shared in (True, False):
+            async def broadcast(lab, identity=identity, shared=shared):
+                origin = await lab.origin(speed=1.0)
+                proxy = await lab.reverse(origin, shared=shared)
+                client = lab.client(proxy, "mms://media.example/live", identity)
+                await client.begin()
+                await client.start()
+                await client.packets(20, timeout=20)
+                await lab.settle()
 
-        scenario(broadcast, name=f"{identity}_watches_a_broadcast")
+            scenario(broadcast, name=f"{identity}_watches_a_broadcast{'' if shared else '_of_its_own'}")
 
 
 _each_generation()

@@ -15,200 +15,17 @@ import concurrent.futures
 import json
 import os
 import pwd
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "peers"))
-import asf  # noqa: E402
+import splits
+from stage import USER, Capture, Failed, Lab, asf, compare_dump, deviations_at, dumped_packets, expect, frames, mmst, run, vlc
 
-USER = "mmsplayer"
 FORWARD_HOST = "127.0.78.1"  # free players name a host without its port, so the forward test needs one with 1755 free
-
-
-class Failed(AssertionError):
-    """What a player saw that should not be."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-def run(command, timeout, **options):
-    """Runs a player; what is still there after `timeout` is ended, which is no failure by itself."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               start_new_session=True, **options)
-    ended = True
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        ended = False
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=3)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), ended
-
-
-class Server:
-    """One of our own processes; `bound` is what it says it listens on."""
-
-    def __init__(self, command, cwd):
-        self.process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "RUST_LOG": "info"})
-        self.bound, self.urls, self.lines, self.changed = {}, [], [], threading.Condition()
-        for stream in (self.process.stdout, self.process.stderr):
-            threading.Thread(target=self._read, args=(stream,), daemon=True).start()
-
-    def _read(self, stream):
-        for line in stream:
-            with self.changed:
-                self.lines.append(line.rstrip())
-                if line.startswith("listening "):
-                    self.bound["mms"] = f"127.0.0.1:{line.split()[1]}"
-                for url in re.findall(r"mms[tu]?://[^\s\"']+", line):
-                    if stream is self.process.stdout and url not in self.urls:
-                        self.urls.append(url)
-                try:
-                    entry = json.loads(line)
-                    fields = {**entry, **entry.get("fields", {})}
-                    if fields.get("message") == "listening":
-                        self.bound.setdefault(fields.get("protocol", "mms"), str(fields["address"]))
-                except (ValueError, AttributeError, KeyError):
-                    pass
-                self.changed.notify_all()
-        with self.changed:
-            self.changed.notify_all()
-
-    def wait(self, condition, what, timeout=20):
-        deadline = time.monotonic() + timeout
-        with self.changed:
-            while not condition():
-                left = deadline - time.monotonic()
-                expect(left > 0 and self.process.poll() is None, f"{what}: nothing in {timeout} s; it said {self.lines[-3:]}")
-                self.changed.wait(min(left, 0.5))
-
-    def address(self):
-        self.wait(lambda: "mms" in self.bound, "no listening address")
-        return self.bound["mms"]
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-
-class Lab:
-    def __init__(self, binary, directory):
-        self.binary, self.directory = binary, directory
-        self.servers, self.count = [], 0
-        self.root = os.path.join(directory, "content")
-        os.makedirs(os.path.join(self.root, "vod"))
-        self.clip = os.path.join(self.root, "vod", "clip.asf")
-        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", "-f",
-                        "lavfi", "-i", "sine=frequency=440", "-t", "8", "-c:v", "wmv2", "-b:v", "100k", "-g", "10", "-c:a",
-                        "wmav2", "-b:a", "32k", self.clip], check=True)
-        self.file = asf.AsfFile(self.clip)
-        self.libmms = os.path.join(directory, "libmms_play")
-        subprocess.run(["cc", "-O1", "-Wall", "-o", self.libmms, os.path.join(HERE, "libmms_play.c"), "-lmms"], check=True)
-        os.chmod(directory, 0o777)
-
-    def path(self, name):
-        self.count += 1
-        return os.path.join(self.directory, f"{self.count:03}-{name}")
-
-    def start(self, *command):
-        server = Server(list(command), self.directory)
-        self.servers.append(server)
-        return server
-
-    def strict_origin(self, *options):
-        log = self.path("origin.log")
-        server = self.start(sys.executable, os.path.join(HERE, "..", "peers", "strict_origin.py"), "--file", self.clip, "--name",
-                            "vod/clip.asf", "--broadcast", f"live={self.clip}", "--log", log, *options)
-        return server, log
-
-    def origin(self, listen="127.0.0.1:0"):
-        return self.start(self.binary, "origin", "--root", self.root, "--listen", listen, "--broadcast", f"live={self.clip}",
-                          "--log-format", "json")
-
-    def serve(self, config):
-        path = self.path("proxy.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"drain": "1s"} | config, file)
-        return self.start(self.binary, "serve", "--config", path, "--log-format", "json")
-
-    def stop(self):
-        for server in reversed(self.servers):
-            server.stop()
-
-
-# ---- judging what a player wrote --------------------------------------------------------------------------------------
-
-
-def dumped_packets(path):
-    """Header and fixed-size packets, as players write an ASF stream; a packet that is cut at the end is left out."""
-    with open(path, "rb") as file:
-        data = file.read()
-    at, header = 0, None
-    if data[:16] == asf.HEADER:
-        header = asf.AsfHeader(data)
-        at = header.size
-    return header, data, at
-
-
-def look(packet):
-    """A packet's payloads without what a loop moves (times, object numbers)."""
-    return tuple((p.stream, p.key, p.offset, p.data) for p in asf.parse_packet(packet).payloads)
-
-
-def compare_dump(path, file, first=None, least=1, loop=False):
-    """Every whole packet of the dump is the next one of the file; returns the numbers of the first and the last."""
-    header, data, at = dumped_packets(path)
-    if first == 0 or header:
-        expect(header is not None, "the dump has no ASF header")
-        expect(header.streams == file.header.streams, "the dump's header has other streams")
-    size = file.header.packet_size
-    want = [look(packet) for packet in file.packets]
-    got = [look(data[start : start + size]) for start in range(at, len(data) - size + 1, size)]
-    expect(len(got) >= least, f"only {len(got)} packets were written, at least {least} should be")
-    begin = next((n for n, packet in enumerate(want) if set(got[0]) <= set(packet)), None)
-    expect(begin is not None, "the first packet is none of the file's")
-    expect(first is None or begin == first, f"the first packet is number {begin}, not {first}")
-    for number, packet in enumerate(got[1:], begin + 1):
-        expect(loop or number < len(want), f"{number - len(want) + 1} packets too many")
-        expect(packet == want[number % len(want)], f"packet {number} differs")
-    return begin, begin + len(got) - 1
-
-
-def frames(arguments, timeout=40):
-    """framemd5 of what ffmpeg decodes; any line on stderr is an error."""
-    code, out, err, ended = run(["ffmpeg", "-nostdin", "-v", "error", *arguments, "-f", "framemd5", "-"], timeout)
-    expect(ended, f"ffmpeg did not end in {timeout} s: {err[-200:]}")
-    expect(code == 0 and not err, f"ffmpeg said {err[-300:]!r} and ended with {code}")
-    return sorted(line for line in out.splitlines() if not line.startswith("#"))
-
-
-def vlc(*arguments):
-    command = ["vlc", "--no-color", "-q", *arguments] if "oldrc" in arguments else ["cvlc", "--no-color", "-q", *arguments]
-    return ["runuser", "-u", USER, "--", *command] if os.geteuid() == 0 else command
-
-
-def mmst(base, name):
-    return f"mmst://{base}/{name}"
 
 
 # ---- what each player does --------------------------------------------------------------------------------------------
@@ -337,45 +154,14 @@ def vlc_pauses_seeks_and_stops(lab, base, log):
     return entries
 
 
-def deviations_at(log):
-    with open(log, encoding="utf-8") as file:
-        return [entry["deviation"] for entry in map(json.loads, file) if "deviation" in entry]
-
-
 def tshark_finds_nothing_malformed(lab, base, ports):
-    """Captures a play on all ports of it and asks the msmms dissector."""
-    capture = lab.path("capture.pcapng")
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    filters = " or ".join(f"tcp port {port}" for port in ports)
-    tshark = subprocess.Popen([*sudo, "tshark", "-i", "lo", "-f", filters, "-w", "-"], stdin=subprocess.DEVNULL,
-                              stdout=open(capture, "wb"), stderr=subprocess.PIPE, text=True)
+    capture = Capture(lab, base, ports)
     try:
-        for line in tshark.stderr:
-            if "Capturing on" in line:
-                break
-        else:
-            raise Failed("tshark does not capture")
-        # tshark says so before the kernel's filter is in place: connections without a word show when it is.
-        deadline = time.monotonic() + 15
-        host, _, port = base.rpartition(":")
-        import socket
-        while os.path.getsize(capture) < 400 and time.monotonic() < deadline:
-            socket.create_connection((host, int(port)), 5).close()
-            time.sleep(0.2)
         frames(["-i", mmst(base, "vod/clip.asf"), "-map", "0:v", "-t", "3"])
         time.sleep(0.5)  # the writer's buffer
     finally:
-        tshark.send_signal(signal.SIGINT)
-        try:
-            tshark.wait(10)
-        except subprocess.TimeoutExpired:
-            tshark.kill()
-    for port in ports:
-        read = ["tshark", "-r", capture, "-d", f"tcp.port=={port},msmms", "-T", "fields", "-e", "frame.number"]
-        _, seen, _, _ = run([*read, "-Y", f"msmms && tcp.port=={port}"], 30)
-        expect(len(seen.split()) >= 15, f"tshark knows only {len(seen.split())} MMS frames on port {port}")
-        _, bad, _, _ = run([*read, "-Y", f"_ws.malformed && tcp.port=={port}"], 30)
-        expect(not bad.split(), f"malformed frames {bad.split()[:5]} on port {port}")
+        capture.stop()
+    capture.judge(15)
 
 
 def demo_plays(lab, url, player):
@@ -442,6 +228,11 @@ def collect(options, lab):
     ports = [base.rpartition(":")[2], origin.address().rpartition(":")[2]]
     yield "tshark_finds_nothing_malformed on both sides", tshark_finds_nothing_malformed, (lab, base, ports)
 
+    yield "players_of_all_kinds_share_one_session at the embedded origin", splits.players_of_all_kinds_share_one_session, (
+        lab, lab.origin())
+    for test in splits.BREAKS:
+        yield test.__name__, test, (lab,)
+
     far = lab.origin(f"{FORWARD_HOST}:1755")
     far.address()
     forward = lab.serve({"listen": {"mms": [f"{FORWARD_HOST}:0"], "admin": "127.0.0.1:0"}, "routes": [],
@@ -463,6 +254,10 @@ def collect(options, lab):
         expect(not found, f"toward the origin: {found[:5]}")
 
     yield "the_players_before_the_strict_origin", all_players_before_a_strict_origin, (lab, base, log)
+
+    origin, log = lab.strict_origin("--file-id", "77", "--think", "0.005")
+    yield "players_of_all_kinds_share_one_session at the strict origin", splits.players_of_all_kinds_share_one_session, (
+        lab, origin, log)
 
     demo = lab.start(lab.binary, "demo", "--mms", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--for", "300s")
     demo.wait(lambda: demo.urls, "the demo prints no URL")
