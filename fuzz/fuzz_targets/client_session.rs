@@ -64,6 +64,7 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
         stall: Duration::from_secs(10),
         max_header: 4096,
         player_reports,
+        relays_reports: false,
     };
     let mut client = Client::new(now, settings);
     let mut wire = Deframer::for_server();

@@ -53,7 +53,7 @@ impl Cadence {
         }
     }
 
-    /// Work should be a half to three quarters of a round; the rest is for handshakes and origins on the same thread.
+    /// Work should be a half to three quarters of a round; the rest is for handshakes and origins on the same cores.
     fn adapt(&mut self) {
         let wanted = self.busy * 3 / 2;
         if self.busy > self.interval * 3 / 4 {

@@ -114,6 +114,8 @@ pub struct Feed {
 
 /// What an origin that was never away repeats at most, beyond one preroll.
 const REPEATED: Duration = Duration::from_secs(2);
+/// Longer than an origin takes to send what it kept.
+const BURST: Duration = Duration::from_secs(1);
 
 /// A source is back, and what it sends first decides how it goes on.
 #[derive(Debug)]
@@ -121,8 +123,9 @@ enum Back {
     /// Nothing came yet. With it, what would go on if the source had never been away.
     First(Box<Continuity>),
     /// It begins with what viewers have already, as an origin does that keeps a history of its own: so nothing is
-    /// missing, and what is known is dropped.
-    Known,
+    /// missing, and what is known is dropped. A history comes in a burst: what is still known after that is a file in a
+    /// loop that was begun anew.
+    Known { until: Instant },
 }
 
 impl Stream {
@@ -429,16 +432,22 @@ impl Feed {
                 let most = before.header().preroll().saturating_add(REPEATED);
                 if self.age_of_known(&unbroken).is_some_and(|age| age <= most) {
                     self.continuity = Some(*before);
-                    self.back = Some(Back::Known);
+                    self.back = Some(Back::Known { until: now + BURST });
                     return;
                 }
                 self.stream.with_ring(|ring| ring.push_resumed(now));
             }
-            Some(Back::Known) => {
+            Some(Back::Known { until }) => {
                 let unbroken = self.continuity.clone().map(|mut continuity| continuity.pass(now, parts.clone()));
-                if unbroken.is_some_and(|unbroken| self.age_of_known(&unbroken).is_some()) {
-                    self.back = Some(Back::Known);
+                let is_known = unbroken.is_some_and(|unbroken| self.age_of_known(&unbroken).is_some());
+                if is_known && now < until {
+                    self.back = Some(Back::Known { until });
                     return;
+                }
+                if is_known && let Some(continuity) = &mut self.continuity {
+                    let header = Arc::clone(continuity.header());
+                    continuity.resumed(&header);
+                    self.stream.with_ring(|ring| ring.push_resumed(now));
                 }
             }
         }

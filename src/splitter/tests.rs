@@ -253,6 +253,21 @@ fn a_source_that_comes_back_with_what_is_known_goes_on_without_a_break() {
 }
 
 #[test]
+fn a_loop_that_was_begun_anew_is_not_taken_for_what_is_known_for_long() {
+    let mut air = Air::new(ROOMY);
+    let mut viewer = air.cursor(&[VIDEO], 0);
+    // It was lost within a preroll of its beginning.
+    air.sends(0..25, 10);
+    assert_eq!(air.feed.reopened(air.now, talk()), Return::Same);
+    air.sends(0..25, 10);
+    let told = told(&mut viewer);
+    let resumed = told.iter().position(|word| word == "resumed").unwrap();
+    assert_eq!(told[resumed - 1], "24");
+    assert_eq!(told[resumed + 1..].len(), 25 - 10, "{told:?}");
+    assert_eq!(told[resumed + 1], "25");
+}
+
+#[test]
 fn a_source_that_comes_back_as_another_begins_an_entry() {
     let mut air = Air::new(ROOMY);
     let mut viewer = air.cursor(&[VIDEO], 0);
