@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::objects::Facts;
 use super::read::{dword, guid, put, qword};
-use super::{Guid, Stream, StreamNumber};
+use super::{Guid, Outline, Stream, StreamNumber};
 
 /// A header that parsed: [`Header::bytes`] is exactly the Header Object and 50 bytes more.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -153,6 +153,12 @@ impl Header {
     /// How much a player buffers before it starts.
     pub fn preroll(&self) -> Duration {
         Duration::from_millis(self.file.preroll_ms)
+    }
+
+    /// The streams of which a key frame begins in a packet. Sound may be marked as well, but each of its objects stands
+    /// alone, and nobody waits for one: it is left out.
+    pub fn key_frames<'a>(&'a self, packet: &'a Outline) -> impl Iterator<Item = StreamNumber> + 'a {
+        packet.key_frames().filter(|number| self.stream(*number).is_some_and(|stream| stream.has_key_frames))
     }
 
     /// A broadcast has no end and no counts. Some servers forget the flag and only leave the packet count at 0.

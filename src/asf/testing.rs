@@ -32,6 +32,21 @@ pub(crate) struct PlannedPayload {
 }
 
 impl Plan {
+    /// The layout that encoders use: two bytes of error correction, several payloads, a byte of padding length.
+    pub(crate) fn usual(send_time_ms: u32, payloads: Vec<PlannedPayload>) -> Self {
+        Self {
+            error_correction: Some(2),
+            packet_length: 0,
+            sequence: 0,
+            padding_length: 1,
+            fields: [1, 3, 1],
+            multiple: Some(2),
+            send_time_ms,
+            payloads,
+            padding: 9,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if let Some(length) = self.error_correction {

@@ -310,18 +310,7 @@ mod tests {
     }
 
     fn packet_at(send_time_ms: u32, payloads: &[PlannedPayload]) -> Bytes {
-        let plan = Plan {
-            error_correction: Some(2),
-            packet_length: 0,
-            sequence: 0,
-            padding_length: 1,
-            fields: [1, 3, 1],
-            multiple: Some(2),
-            send_time_ms,
-            payloads: payloads.to_vec(),
-            padding: 9,
-        };
-        plan.bytes().into()
+        Plan::usual(send_time_ms, payloads.to_vec()).bytes().into()
     }
 
     /// Stream and object number of what passes.

@@ -12,7 +12,6 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use super::sink::Sink;
-use crate::asf::Packet as AsfPacket;
 use crate::session::{Cursor, Next, Packet};
 
 /// What happens when the viewer does not keep up.
@@ -153,7 +152,7 @@ fn size(item: &Next) -> usize {
 
 fn begins_key_frame(item: &Next) -> bool {
     let Next::Packet(packet) = item else { return false };
-    AsfPacket::parse(&packet.bytes).is_ok_and(|packet| packet.payloads().any(|payload| payload.starts_key_frame()))
+    packet.outline().is_some_and(|outline| outline.key_frames().next().is_some())
 }
 
 impl Cursor for PipeCursor {

@@ -329,17 +329,7 @@ mod tests {
     }
 
     fn plan(send_time_ms: u32, payloads: &[PlannedPayload]) -> Plan {
-        Plan {
-            error_correction: Some(2),
-            packet_length: 0,
-            sequence: 0,
-            padding_length: 1,
-            fields: [1, 3, 1],
-            multiple: Some(2),
-            send_time_ms,
-            payloads: payloads.to_vec(),
-            padding: 9,
-        }
+        Plan::usual(send_time_ms, payloads.to_vec())
     }
 
     fn parts(number: u32, plan: &Plan) -> Parts {

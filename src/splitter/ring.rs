@@ -168,9 +168,7 @@ impl Ring {
         let packet = Packet::new(number, send_time_ms, bytes, stripped).weighed(Arc::clone(&self.forms));
         self.newest_send_ms = send_time_ms;
         let order = self.tail();
-        // Sound may be marked as well: each of its objects stands alone, and nobody waits for one.
-        let has_key_frames = |stream: &_| self.header.streams().iter().any(|s| s.number == *stream && s.has_key_frames);
-        let begun = packet.outline().into_iter().flat_map(Outline::key_frames).filter(has_key_frames);
+        let begun = packet.outline().into_iter().flat_map(|outline| self.header.key_frames(outline));
         self.keys.extend(begun.map(|stream| KeyFrame { order, stream, send_time_ms }));
         self.push(now, What::Packet(Arc::new(packet)));
     }
@@ -332,11 +330,9 @@ impl Ring {
         if let Some((packets, lag)) = place.jump.take() {
             return Next::Skipped { packets, lag };
         }
-        let Some(item) = usize::try_from(place.next - self.first).ok().and_then(|index| self.items.get(index)) else {
-            return Next::Nothing;
-        };
+        let Some(what) = self.at(place.next) else { return Next::Nothing };
         place.next += 1;
-        match &item.what {
+        match what {
             What::Packet(packet) => Next::Packet(Arc::clone(packet)),
             What::Entry(entry, header) => {
                 place.entry = *entry;
@@ -349,14 +345,15 @@ impl Ring {
 
     /// The next item, if it is a packet that comes right after the one before.
     pub(super) fn read_packet(&self, place: &mut Place) -> Option<Arc<Packet>> {
-        let index = usize::try_from(place.next.checked_sub(self.first)?).ok()?;
-        match &self.items.get(index)?.what {
-            What::Packet(packet) => {
-                place.next += 1;
-                Some(Arc::clone(packet))
-            }
-            _ => None,
-        }
+        let What::Packet(packet) = self.at(place.next)? else { return None };
+        place.next += 1;
+        Some(Arc::clone(packet))
+    }
+
+    /// The item of that order.
+    fn at(&self, order: u64) -> Option<&What> {
+        let index = usize::try_from(order.checked_sub(self.first)?).ok()?;
+        self.items.get(index).map(|item| &item.what)
     }
 
     /// Where a viewer goes on that fell off: at the newest key frame, or where something begins that needs none.

@@ -51,17 +51,7 @@ fn packet(n: u32, is_key: bool) -> Next {
         presentation_ms: n * 100 + 3000,
         data: vec![n as u8; 50],
     };
-    let plan = Plan {
-        error_correction: Some(2),
-        packet_length: 0,
-        sequence: 0,
-        padding_length: 1,
-        fields: [1, 3, 1],
-        multiple: Some(2),
-        send_time_ms: n * 100,
-        payloads: vec![payload(VIDEO, is_key), payload(AUDIO, true)],
-        padding: 9,
-    };
+    let plan = Plan::usual(n * 100, vec![payload(VIDEO, is_key), payload(AUDIO, true)]);
     let bytes = Bytes::from(plan.bytes());
     Next::from(Packet::new(PacketNumber(n.into()), n * 100, bytes.clone(), bytes))
 }

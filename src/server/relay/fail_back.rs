@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::opening::Opener;
-use crate::asf::Outline;
+use crate::asf::Header;
 use crate::server::sink::Sink;
 use crate::server::upstream::UpstreamError;
 use crate::session::mmsp::client::Event;
@@ -24,8 +24,9 @@ pub(super) struct Candidate {
 }
 
 /// What it sent, from its first key frame on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
+    header: Arc<Header>,
     items: Mutex<Vec<Next>>,
     /// Rung at the key frame.
     ready: Notify,
@@ -34,7 +35,7 @@ struct Held {
 impl Candidate {
     /// Media of `opener`'s session are held here from now on.
     pub(super) fn new(mut opener: Box<Opener>, opened: Arc<Opened>) -> Self {
-        let held = Arc::<Held>::default();
+        let held = Arc::new(Held::new(&opened));
         if let Some(session) = opener.session() {
             session.upstream.feed(HeldSink(Arc::clone(&held)));
         }
@@ -69,6 +70,19 @@ pub(super) async fn ready(candidate: &mut Option<Candidate>) -> Result<(), Optio
     }
 }
 
+impl Held {
+    fn new(opened: &Opened) -> Self {
+        Self { header: Arc::clone(&opened.header), items: Mutex::default(), ready: Notify::new() }
+    }
+
+    /// Whether viewers can begin at `item`: at a key frame, or anywhere where no stream has any.
+    fn is_beginning(&self, item: &Next) -> bool {
+        let Next::Packet(packet) = item else { return false };
+        let begins = || packet.outline().is_some_and(|outline| self.header.key_frames(outline).next().is_some());
+        self.header.streams().iter().all(|stream| !stream.has_key_frames) || begins()
+    }
+}
+
 #[derive(Debug)]
 struct HeldSink(Arc<Held>);
 
@@ -77,7 +91,7 @@ impl Sink for HeldSink {
         let mut held = self.0.items.lock();
         for item in items.drain(..) {
             // What comes before the key frame nobody could use: the other origin has sent it already.
-            if !held.is_empty() || begins_key_frame(&item) {
+            if !held.is_empty() || self.0.is_beginning(&item) {
                 held.push(item);
             }
         }
@@ -98,7 +112,52 @@ impl Sink for HeldSink {
     }
 }
 
-fn begins_key_frame(item: &Next) -> bool {
-    let Next::Packet(packet) = item else { return false };
-    packet.outline().is_some_and(|outline: &Outline| outline.key_frames().next().is_some())
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::asf::testing::{Plan, PlannedPayload};
+    use crate::asf::{HeaderBuilder, PacketNumber, StreamNumber, WaveFormat};
+    use crate::session::{Description, Packet};
+
+    /// Recorded: tests/vectors/asf/README.md. Stream 1 is video, 2 is audio.
+    const TALK: &[u8] = include_bytes!("../../../tests/vectors/asf/talk-header.bin");
+
+    /// A packet with an object of a stream that is marked as a key frame.
+    fn marked(stream: u8) -> Next {
+        let object = PlannedPayload {
+            stream,
+            key_frame: true,
+            number: 0,
+            offset: 0,
+            replicated: 8,
+            presentation_ms: 0,
+            data: vec![1; 4],
+        };
+        let bytes = Bytes::from(Plan::usual(0, vec![object]).bytes());
+        Packet::new(PacketNumber(0), 0, bytes.clone(), bytes).into()
+    }
+
+    fn sink(header: Header) -> HeldSink {
+        let opened = Opened { description: Description::default(), header: Arc::new(header) };
+        HeldSink(Arc::new(Held::new(&opened)))
+    }
+
+    #[test]
+    fn a_marked_sound_is_no_key_frame_of_a_picture() {
+        let mut sink = sink(Header::parse(TALK.into()).unwrap());
+        sink.push_all(&mut vec![marked(2)]);
+        assert!(!sink.is_full());
+        sink.push_all(&mut vec![marked(1), marked(2)]);
+        assert_eq!(sink.0.items.lock().len(), 2);
+    }
+
+    #[test]
+    fn sound_alone_has_no_key_frame_to_wait_for() {
+        let audio = HeaderBuilder::new(1400).audio(StreamNumber::new(2).unwrap(), &WaveFormat::pcm(1, 8000, 16));
+        let mut sink = sink(audio.build().unwrap());
+        sink.push_all(&mut vec![marked(2)]);
+        assert!(sink.is_full());
+    }
 }
