@@ -153,6 +153,16 @@ impl Stream {
         self.members.lock().viewers()
     }
 
+    /// What a viewer would find now.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Whether packets come, or will again.
+    pub fn is_running(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Open(Content { media: Media::Running, .. }))
+    }
+
     /// Whether a viewer waits for media.
     pub fn is_asked(&self) -> bool {
         matches!(&*self.state.borrow(), State::Open(Content { media: Media::Asked, .. }))
@@ -369,12 +379,11 @@ impl Feed {
     pub fn opened(&mut self, now: Instant, opened: Arc<Opened>) {
         let header = Arc::clone(&opened.header);
         self.continuity = Some(Continuity::new(Arc::clone(&header)));
-        let is_first = {
-            let mut ring = self.stream.ring.lock();
-            let is_first = ring.is_none();
-            ring.get_or_insert_with(|| Ring::new(self.stream.bounds, Arc::clone(&header)));
-            is_first
-        };
+        let mut is_first = false;
+        self.stream.ring.lock().get_or_insert_with(|| {
+            is_first = true;
+            Ring::new(self.stream.bounds, Arc::clone(&header))
+        });
         if !is_first {
             self.stream.with_ring(|ring| {
                 ring.shrink();

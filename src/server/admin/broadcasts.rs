@@ -50,9 +50,9 @@ impl BroadcastList {
 impl BroadcastRow {
     /// `None` where it turned out to be no broadcast, and is about to go.
     fn of(key: &Key, stream: &Stream) -> Option<Self> {
-        let content = match &*stream.subscribe().borrow() {
+        let content = match stream.state() {
             State::Opening => None,
-            State::Open(content) => Some(content.clone()),
+            State::Open(content) => Some(content),
             State::Unshared | State::Refused(_) => return None,
         };
         let source = stream.source();

@@ -86,7 +86,8 @@ pub struct Admin {
 
 impl Admin {
     /// The state behind an endpoint; `/readyz` says "starting" until `set_started`. `counters` are those of `server`.
-    /// `relay` is what `server` takes content from, `None` where that is no proxy. `reloads` goes to whoever has the config; `None` where nobody has one.
+    /// `relay` is what `server` takes content from, `None` where that is no proxy. `reloads` goes to whoever has the config;
+    /// `None` where nobody has one.
     pub fn new(
         settings: Settings,
         server: Arc<Server>,

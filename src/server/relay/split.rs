@@ -183,7 +183,7 @@ impl Driver {
         } else if self.idle.is_none() {
             self.idle = Instant::now().checked_add(self.rules.settings.split.linger);
         }
-        if self.opener.place() == 0 || self.candidate.is_some() || !self.is_running() {
+        if self.opener.place() == 0 || self.candidate.is_some() || !self.stream.is_running() {
             self.fail_back = None;
         } else if self.fail_back.is_none() && !self.rules.settings.split.fail_back.is_zero() {
             self.fail_back = Instant::now().checked_add(self.rules.settings.split.fail_back);
@@ -221,8 +221,8 @@ impl Driver {
     }
 
     fn opened(&self) -> Option<Arc<Opened>> {
-        match &*self.stream.subscribe().borrow() {
-            State::Open(content) => Some(Arc::clone(&content.opened)),
+        match self.stream.state() {
+            State::Open(content) => Some(content.opened),
             _ => None,
         }
     }
@@ -268,17 +268,13 @@ impl Driver {
         }
     }
 
-    fn is_running(&self) -> bool {
-        matches!(&*self.stream.subscribe().borrow(), State::Open(content) if content.media == Media::Running)
-    }
-
     /// The session at the origin is gone. Who watches is kept, and hears nothing of it yet.
     fn lost(&mut self, error: &UpstreamError) {
         let now = Instant::now();
         let refusal = self.opener.lost(error);
         let was_starting = std::mem::take(&mut self.is_starting);
         self.feed.lock().set_changing(false);
-        if self.is_running() {
+        if self.stream.is_running() {
             // A session that gave nothing was no way out of the loss before it.
             let has_given = self.packets.load(Ordering::Relaxed) > self.packets_before;
             let before = self.retry.take().or(self.retry_before.take()).filter(|_| !has_given);
@@ -294,7 +290,7 @@ impl Driver {
     /// An attempt failed: the next one follows, or it was the last.
     fn failed(&mut self, refusal: Refusal) {
         let now = Instant::now();
-        let is_running = self.is_running();
+        let is_running = self.stream.is_running();
         self.opener.leave();
         if is_running && self.retry.as_mut().is_some_and(|retry| retry.again(now)) {
             return;
@@ -323,7 +319,7 @@ impl Driver {
             }
             Err(refusal) => return self.failed(refusal),
         };
-        let is_running = self.is_running();
+        let is_running = self.stream.is_running();
         let result = self.feed.lock().reopened(Instant::now(), opened).label();
         (self.relay.news)();
         self.watch_session();
@@ -362,7 +358,7 @@ impl Driver {
         if let Err(Some(error)) = &ready {
             candidate.opener.lost(error);
         }
-        if ready.is_err() || !self.is_running() {
+        if ready.is_err() || !self.stream.is_running() {
             return candidate.opener.leave();
         }
         let mut items = candidate.take();
