@@ -12,11 +12,12 @@ use anyhow::{Context, ensure};
 use mmsproxy::wire::mmsp::data::encode_header;
 use mmsproxy::wire::mmsp::ids::{Incarnation, LocationId};
 
-use crate::broadcast::{Broadcast, PREROLL, now};
+use crate::broadcast::Broadcast;
+use crate::common::process::{Process, free_address};
+use crate::common::shape::{PREROLL, now};
 use crate::load::Protocol;
 use crate::measure::Served;
 use crate::options::{Measurement, SourceOptions};
-use crate::process::{Process, free_address};
 
 /// Starts the server and its source.
 pub fn serve(measurement: &Measurement, cores: Option<&str>, other_cores: Option<&str>) -> anyhow::Result<Served> {

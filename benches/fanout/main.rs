@@ -6,12 +6,13 @@
 //! time and memory are read from `/proc`; an origin with a synthetic broadcast; and the load, which plays all viewers.
 
 mod broadcast;
+#[path = "../common/mod.rs"]
+mod common;
 mod floor;
 mod icecast;
 mod load;
 mod measure;
 mod options;
-mod process;
 mod report;
 
 use clap::Parser;

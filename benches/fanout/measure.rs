@@ -1,16 +1,17 @@
 //! The course of a measurement: origin, server and load as processes, round after round, server after server.
 
 use std::net::SocketAddr;
-use std::thread;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::common::meter::{Meter, Usage};
+use crate::common::process::{Process, cores, free_address, kernel_memory};
+use crate::common::table::Measured;
 use crate::icecast;
 use crate::load::{Plan, Protocol, Report};
 use crate::options::{Case, Measurement, Target};
-use crate::process::{Process, free_address, kernel_memory, machine_cpu};
 use crate::report;
 
 /// Viewers that connect in a second, unless told otherwise.
@@ -20,12 +21,9 @@ const JOIN: f64 = 500.0;
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     pub server: String,
-    /// CPU seconds of the server within the window.
-    pub cpu_seconds: f64,
-    /// Those of the load.
-    pub load_cpu_seconds: f64,
-    /// Those of all others on the machine, of the origin too: what makes the figures of one run differ.
-    pub other_cpu_seconds: f64,
+    /// Within the window.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// Resident memory of the server before the first viewer, and at both ends of the window, bytes.
     pub resident_before: u64,
     pub resident_begin: u64,
@@ -33,6 +31,12 @@ pub struct Outcome {
     /// What TCP held in the kernel at the end of the window more than before the first viewer, on both ends, bytes.
     pub kernel_bytes: u64,
     pub report: Report,
+}
+
+impl Measured for Outcome {
+    fn server(&self) -> &str {
+        &self.server
+    }
 }
 
 impl Outcome {
@@ -97,18 +101,15 @@ fn measure(measurement: &Measurement, case: Case) -> anyhow::Result<Outcome> {
     let (resident_before, kernel_before) = (served.server.resident()?, kernel_memory()?);
     let mut load = Process::start_role(&["load".into(), serde_json::to_string(&plan)?], other_cores)?;
     load.line()?;
-    let (cpu, load_cpu, all_cpu) = (served.server.cpu()?, load.cpu()?, machine_cpu()?);
+    let meter = Meter::start(&served.server, Some(&load))?;
     let resident_begin = served.server.resident()?;
     load.line()?;
-    let (cpu, load_cpu) = (served.server.cpu()? - cpu, load.cpu()? - load_cpu);
-    let other_cpu = (machine_cpu()? - all_cpu).saturating_sub(cpu + load_cpu);
+    let usage = meter.stop(&served.server, &load)?;
     let (resident_end, kernel_after) = (served.server.resident()?, kernel_memory()?);
     let report = load.line()?;
     Ok(Outcome {
         server: case.name(),
-        cpu_seconds: cpu.as_secs_f64(),
-        load_cpu_seconds: load_cpu.as_secs_f64(),
-        other_cpu_seconds: other_cpu.as_secs_f64(),
+        usage,
         resident_before,
         resident_begin,
         resident_end,
@@ -156,14 +157,4 @@ fn origin(measurement: &Measurement, cores: Option<&str>) -> anyhow::Result<(Pro
     let mut origin = Process::start_role(&arguments, cores)?;
     let address = origin.line()?.parse()?;
     Ok((origin, address))
-}
-
-/// The cores of the measured server and those of the others, as taskset names them.
-fn cores(of_server: Option<usize>) -> anyhow::Result<(Option<String>, Option<String>)> {
-    let all = thread::available_parallelism()?.get();
-    Ok(match of_server {
-        None => (None, None),
-        Some(count) if count >= all => (Some(format!("0-{}", all - 1)), None),
-        Some(count) => (Some(format!("0-{}", count.max(1) - 1)), Some(format!("{}-{}", count.max(1), all - 1))),
-    })
 }

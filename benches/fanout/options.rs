@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::broadcast::Shape;
+use crate::common::shape::Shape;
 
 /// Measures the fan-out of one broadcast to many viewers on loopback: the proxy, and beside it the floor. Fails where a
 /// viewer does.
@@ -187,16 +186,4 @@ pub struct SourceOptions {
 
 fn parse_flush(text: &str) -> anyhow::Result<Duration> {
     if text == "0" { Ok(Duration::ZERO) } else { Ok(humantime::parse_duration(text)?) }
-}
-
-/// Bits per second, as in 300k or 1.5M.
-pub fn parse_rate(text: &str) -> anyhow::Result<u64> {
-    let (number, unit) = match text.strip_suffix(['k', 'M']) {
-        Some(number) if text.ends_with('k') => (number, 1e3),
-        Some(number) => (number, 1e6),
-        None => (text, 1.0),
-    };
-    let rate = number.parse::<f64>().context("a rate is a number, k or M behind it")? * unit;
-    ensure!((1e3..=1e9).contains(&rate), "a rate is 1k to 1000M");
-    Ok(rate as u64)
 }

@@ -11,7 +11,8 @@ use mmsproxy::wire::mmsp::data::{HEADER_LEN, encode_header};
 use mmsproxy::wire::mmsp::ids::{Incarnation, LocationId};
 use socket2::SockRef;
 
-use crate::broadcast::{Broadcast, PREROLL, Shape, now};
+use crate::broadcast::Broadcast;
+use crate::common::shape::{PREROLL, Shape, now};
 
 /// Into how many parts the interval is cut, as the proxy does: sockets of different parts have their turns apart.
 const SLOTS: usize = 10;

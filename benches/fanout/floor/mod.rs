@@ -3,18 +3,23 @@
 //! socket what came since its last turn, in one call. With a flush of 0 it is the origin of the measurement.
 
 mod fan;
-mod handshake;
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
 use anyhow::Context;
+use mmsproxy::asf::Header;
 use mmsproxy::server::bind;
+use tokio::net::TcpStream;
 
-use self::fan::Fan;
+use self::fan::{Fan, Joined};
+use crate::common::handshake::{Conversation, incarnation};
+use crate::common::process::raise_open_files;
 use crate::options::FloorOptions;
-use crate::process::raise_open_files;
+
+/// Told to players: none asks such a server for a fast start.
+const VERSION: &str = "4.1.0.3930";
 
 /// Tells on standard output where it listens; runs until it is killed.
 pub fn run(options: &FloorOptions) -> anyhow::Result<()> {
@@ -37,11 +42,17 @@ pub fn run(options: &FloorOptions) -> anyhow::Result<()> {
             let (fan, header) = (fan.clone(), Arc::clone(&header));
             tokio::spawn(async move {
                 // A viewer that leaves during its handshake is the load's to tell.
-                if let Ok(joined) = handshake::serve(stream, &header).await {
+                if let Ok(joined) = join(stream, &header).await {
                     let _ = fan.send(joined);
                 }
             });
         }
         Ok(())
     })
+}
+
+async fn join(stream: TcpStream, header: &Header) -> anyhow::Result<Joined> {
+    let mut conversation = Conversation::new(stream)?;
+    let start = conversation.until_start(header, VERSION).await?;
+    Ok(Joined { stream: conversation.stream.into_std()?, incarnation: incarnation(start.play_incarnation)? })
 }

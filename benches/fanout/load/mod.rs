@@ -1,9 +1,7 @@
 //! The load: a process that plays all viewers. A few threads, one unless asked for more, each with its own epoll; no task, no
 //! timer and no buffer for each viewer, for whatever the load costs is missing to the server beside it.
 
-mod framer;
 mod player;
-mod script;
 mod tally;
 mod viewer;
 
@@ -19,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use self::player::Player;
 pub use self::tally::Report;
 use self::tally::Tally;
-use crate::broadcast::{Shape, now};
-use crate::process::raise_open_files;
+use crate::common::process::raise_open_files;
+use crate::common::script::{Script, start_playing};
+use crate::common::shape::{Shape, now};
 
 /// What is played.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -46,6 +45,15 @@ pub enum Protocol {
     Mms,
     /// icecast2's; what comes is framed in the same way.
     Http,
+}
+
+impl Protocol {
+    fn script(self) -> Script {
+        match self {
+            Self::Mms => Script::mms("live", start_playing()),
+            Self::Http => Script::http("GET /live HTTP/1.0\r\nUser-Agent: fanout\r\n\r\n"),
+        }
+    }
 }
 
 impl Plan {

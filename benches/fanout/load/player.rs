@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use mio::{Events, Interest, Poll, Token};
 
-use super::script::Script;
 use super::tally::Tally;
 use super::viewer::{Progress, Viewer, Window};
 use super::{Plan, Shared};
-use crate::broadcast::now;
+use crate::common::script::Script;
+use crate::common::shape::now;
 
 /// What one read takes at most, bytes: more than ever waits, so that one read takes all.
 const READ: usize = 256 * 1024;
@@ -50,7 +50,7 @@ impl Player {
         let mut waiting: Vec<usize> = indices.collect();
         waiting.reverse();
         let viewers = Vec::with_capacity(waiting.len());
-        let (script, poll, tally) = (Script::new(plan.protocol), Poll::new()?, Tally::new()?);
+        let (script, poll, tally) = (plan.protocol.script(), Poll::new()?, Tally::new()?);
         Ok(Self { plan, shared, script, poll, waiting, viewers, tally })
     }
 
@@ -77,7 +77,7 @@ impl Player {
         let window = shared.end.load(Ordering::Acquire) - shared.begin.load(Ordering::Acquire);
         let expected = window as f64 / plan.shape.offset(1) as f64;
         for seat in viewers.iter().filter(|seat| !seat.stalls && seat.has_joined) {
-            let counted = seat.viewer.as_ref().map_or(0, |viewer| viewer.counted);
+            let counted = seat.viewer.as_ref().map_or(0, Viewer::counted);
             tally.short += usize::from((counted as f64) < expected * SHORT - 1.0);
         }
         Ok(tally)
@@ -91,7 +91,7 @@ impl Player {
             match Viewer::connect(&self.plan, index) {
                 Ok(mut viewer) => {
                     let interest = Interest::READABLE | Interest::WRITABLE;
-                    self.poll.registry().register(&mut viewer.stream, token, interest)?;
+                    self.poll.registry().register(&mut viewer.connection.stream, token, interest)?;
                     seat.viewer = Some(viewer);
                 }
                 Err(error) => {
@@ -112,14 +112,14 @@ impl Player {
         }
         let mut result = Ok(Progress::Joining);
         if can_write {
-            result = viewer.writable(&self.script).map(|()| Progress::Joining);
+            result = viewer.connection.writable(&self.script).map(|()| Progress::Joining);
         }
         if can_read && result.is_ok() {
             result = viewer.readable(&self.script, self.plan.shape, window, buffer, &mut self.tally);
         }
         match result {
             Ok(Progress::Joined) => {
-                self.tally.join(viewer.join_time(now()));
+                self.tally.join(viewer.connection.join_time(now()));
                 seat.has_joined = true;
                 self.shared.settled.fetch_add(1, Ordering::AcqRel);
             }
@@ -137,7 +137,7 @@ impl Player {
 
 /// Joins and leaves until the window is over. A thread of its own, so that what it waits for is the server alone.
 pub fn join_one_after_another(plan: &Plan, shared: &Shared) -> anyhow::Result<Tally> {
-    let (script, mut tally) = (Script::new(plan.protocol), Tally::new()?);
+    let (script, mut tally) = (plan.protocol.script(), Tally::new()?);
     let mut buffer = vec![0; READ];
     let end = shared.end.load(Ordering::Acquire);
     while now() < end {
@@ -155,20 +155,20 @@ fn join_once(plan: &Plan, script: &Script, buffer: &mut [u8]) -> anyhow::Result<
     // What it counts is not of the window.
     let (window, mut ignored) = (Window { begin: u64::MAX, end: u64::MAX }, Tally::new()?);
     let mut viewer = Viewer::connect(plan, 0)?;
-    poll.registry().register(&mut viewer.stream, Token(0), Interest::READABLE | Interest::WRITABLE)?;
+    poll.registry().register(&mut viewer.connection.stream, Token(0), Interest::READABLE | Interest::WRITABLE)?;
     let began = Instant::now();
     loop {
         let patience = JOIN_PATIENCE.checked_sub(began.elapsed()).context("no media for 10 s")?;
         poll.poll(&mut events, Some(patience))?;
         for event in &events {
             if event.is_writable() {
-                viewer.writable(script)?;
+                viewer.connection.writable(script)?;
             }
             if event.is_readable()
                 && viewer.readable(script, plan.shape, window, buffer, &mut ignored)? == Progress::Joined
             {
-                let join = viewer.join_time(now());
-                viewer.close(script);
+                let join = viewer.connection.join_time(now());
+                viewer.connection.close(script);
                 return Ok(join);
             }
         }

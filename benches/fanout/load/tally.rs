@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
+use crate::common::quantiles::{Quantiles, histogram};
 
 /// Failures whose text is told; the others are counted.
 const TOLD: usize = 3;
@@ -96,11 +97,6 @@ impl Tally {
     }
 }
 
-/// Of nanoseconds up to two minutes, to three digits.
-fn histogram() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, 120_000_000_000, 3)?)
-}
-
 /// What the load saw.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
@@ -120,20 +116,4 @@ pub struct Report {
     pub short: usize,
     pub failed: usize,
     pub failures: Vec<String>,
-}
-
-/// In milliseconds.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct Quantiles {
-    pub p50: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
-}
-
-impl Quantiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1e6 }
-    }
 }

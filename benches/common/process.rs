@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Ends with this value.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    pub child: Child,
     /// What it prints; `None` if nobody listens.
     lines: Option<Lines<BufReader<ChildStdout>>>,
 }
@@ -72,7 +72,7 @@ impl Process {
 
     /// User and system time so far: fields 14 and 15 of `/proc/…/stat`, in ticks of 10 ms.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = self.proc("stat")?;
         let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         Ok(Duration::from_millis(10 * ticks.sum::<Result<u64, _>>()?))
@@ -80,10 +80,15 @@ impl Process {
 
     /// Resident memory, bytes.
     pub fn resident(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = self.proc("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
         Ok(kib * 1024)
+    }
+
+    /// What the kernel tells of it under `/proc/…/name`.
+    pub fn proc(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))?)
     }
 }
 
@@ -124,4 +129,14 @@ pub fn kernel_memory() -> anyhow::Result<u64> {
 pub fn raise_open_files() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The cores of the measured server and those of the others, as taskset names them.
+pub fn cores(of_server: Option<usize>) -> anyhow::Result<(Option<String>, Option<String>)> {
+    let all = thread::available_parallelism()?.get();
+    Ok(match of_server {
+        None => (None, None),
+        Some(count) if count >= all => (Some(format!("0-{}", all - 1)), None),
+        Some(count) => (Some(format!("0-{}", count.max(1) - 1)), Some(format!("{}-{}", count.max(1), all - 1))),
+    })
 }

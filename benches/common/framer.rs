@@ -5,7 +5,7 @@ use anyhow::{Context, ensure};
 use mmsproxy::wire::mmsp::data::HEADER_LEN;
 use mmsproxy::wire::mmsp::header::{PREFIX_LEN, SESSION_ID, TcpMessageHeader};
 
-use crate::broadcast::{MARK, MARK_AT, STAMP_END};
+use super::shape::{MARK, MARK_AT, STAMP_END};
 
 /// A place in the stream of one viewer.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub struct DataHead<'a> {
 }
 
 impl DataHead<'_> {
-    /// When the packet was due, in nanoseconds of the wall clock.
+    /// What the packet was stamped with.
     pub fn stamp(&self) -> anyhow::Result<u64> {
         let mark = self.payload.get(MARK_AT..MARK_AT + MARK.len());
         ensure!(mark == Some(&MARK), "a packet without the mark");
@@ -47,9 +47,9 @@ struct Extent {
 }
 
 impl Framer {
-    /// In the middle of a packet, with so many bytes left of it.
-    pub fn skipping(skip: usize) -> Self {
-        Self { held: Vec::new(), skip }
+    /// Leaves out so many bytes before it looks again.
+    pub fn leave_out(&mut self, bytes: usize) {
+        self.skip += bytes;
     }
 
     /// Takes what was read.

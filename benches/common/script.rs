@@ -7,12 +7,15 @@ use mmsproxy::wire::mmsp::ids::{FileId, PacketPairMode};
 use mmsproxy::wire::mmsp::subscriber_name::SubscriberName;
 use mmsproxy::wire::mmsp::{mac_to_viewer as down, viewer_to_mac as up};
 
-use super::Protocol;
 use super::framer::DataHead;
-use crate::broadcast::VIDEO;
+use super::shape::VIDEO;
 
 /// The bit of `AFFlags` that the last piece of a header has.
 const LAST_PIECE: u8 = AF_HEADER_LAST & !AF_HEADER;
+/// Requests that were sent when the header comes.
+const AT_HEADER: usize = 5;
+/// What every server here calls the file that it opened.
+const OPEN_FILE: FileId = FileId(1);
 
 /// The requests in their order, encoded.
 #[derive(Debug)]
@@ -34,37 +37,22 @@ pub enum Answer {
 }
 
 impl Script {
-    pub fn new(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::Mms => Self::mms(),
-            Protocol::Http => Self {
-                requests: vec![b"GET /live HTTP/1.0\r\nUser-Agent: fanout\r\n\r\n".to_vec()],
-                pong: Vec::new(),
-                close: Vec::new(),
-            },
-        }
+    /// A request over HTTP; what comes is framed as for MMS.
+    pub fn http(request: &str) -> Self {
+        Self { requests: vec![request.as_bytes().to_vec()], pong: Vec::new(), close: Vec::new() }
     }
 
-    fn mms() -> Self {
-        let open_file_id = FileId(1);
-        let name = "NSPlayer/7.0.0.1956; {68c0a090-8797-11d2-a2b3-00a0c9b60551}";
+    /// A player's handshake for the content `name`, up to `start`.
+    pub fn mms(name: &str, start: up::StartPlaying) -> Self {
+        let open_file_id = OPEN_FILE;
+        let player = "NSPlayer/7.0.0.1956; {68c0a090-8797-11d2-a2b3-00a0c9b60551}";
         let measurement = PacketPairMode::DISABLE;
         let stream = up::StreamSwitchEntry { src_stream_number: 0xFFFF, dst_stream_number: VIDEO, thinning_level: 0 };
-        let start = up::StartPlaying {
-            open_file_id,
-            position: f64::MAX,
-            asf_offset: u32::MAX,
-            location_id: u32::MAX,
-            frame_offset: 0,
-            play_incarnation: 4,
-            accel: None,
-            link_bandwidth: None,
-        };
         let requests: [up::Message; 7] = [
-            up::Connect { play_incarnation: measurement, subscriber_name: SubscriberName::parse(name) }.into(),
+            up::Connect { play_incarnation: measurement, subscriber_name: SubscriberName::parse(player) }.into(),
             up::FunnelInfo { play_incarnation: measurement }.into(),
             up::ConnectFunnel { funnel_name: r"\\127.0.0.1\TCP\1037".into(), max_bit_rate: 10_000_000 }.into(),
-            up::OpenFile { play_incarnation: 2, file_name: "live".into(), token_data: Bytes::new() }.into(),
+            up::OpenFile { play_incarnation: 2, file_name: name.into(), token_data: Bytes::new() }.into(),
             up::ReadBlock { open_file_id, play_incarnation: 3 }.into(),
             up::StreamSwitch { entries: vec![stream] }.into(),
             start.into(),
@@ -116,8 +104,27 @@ impl Script {
         Ok(answer)
     }
 
-    /// Whether a Data packet is what the request sent last was waiting for: the last piece of the header.
-    pub fn is_header(&self, sent: usize, data: &DataHead<'_>) -> bool {
-        sent == 5 && data.flags & LAST_PIECE != 0
+    /// Whether the Data packets that come are pieces of the header.
+    pub fn awaits_header(&self, sent: usize) -> bool {
+        sent == AT_HEADER
+    }
+}
+
+/// Whether a piece of the header is its last.
+pub fn is_last_piece(data: &DataHead<'_>) -> bool {
+    data.flags & LAST_PIECE != 0
+}
+
+/// Media from where the server likes, which is the beginning or the newest.
+pub fn start_playing() -> up::StartPlaying {
+    up::StartPlaying {
+        open_file_id: OPEN_FILE,
+        position: f64::MAX,
+        asf_offset: u32::MAX,
+        location_id: u32::MAX,
+        frame_offset: 0,
+        play_incarnation: 4,
+        accel: None,
+        link_bandwidth: None,
     }
 }
