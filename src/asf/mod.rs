@@ -4,6 +4,7 @@
 //! [`File`] and [`Writer`], which read and write through traits. Nothing here panics on, or allocates by, what a file
 //! declares.
 
+pub mod fidelity;
 mod field;
 pub mod file;
 pub mod guid;
@@ -11,6 +12,7 @@ pub mod header;
 pub mod header_builder;
 pub mod index;
 pub mod kept;
+pub mod key_frames;
 mod objects;
 pub mod outline;
 pub mod packet;
@@ -30,6 +32,7 @@ pub use header::{FileProperties, Header, HeaderError};
 pub use header_builder::{HeaderBuilder, VideoFormat, WaveFormat};
 pub use index::{IndexBuilder, PacketSummary, SeekIndex};
 pub use kept::Kept;
+pub use key_frames::{KeyFrame, KeyFrames, KeyFramesError};
 pub use outline::Outline;
 pub use packet::{Packet, PacketError, PacketNumber, Payload};
 pub use packetizer::{MediaObject, Packetizer};

@@ -143,13 +143,13 @@ impl Loop {
         self.presentation_end_ms().saturating_sub(earliest).max(sent)
     }
 
-    /// When the last object is over, in presentation time.
-    pub(super) fn presentation_end_ms(&self) -> u32 {
+    /// When the last object is over, in presentation time, milliseconds.
+    pub fn presentation_end_ms(&self) -> u32 {
         self.streams.iter().map(Round::end_ms).max().unwrap_or(0)
     }
 
-    /// When the last packet has been sent.
-    pub(super) fn send_end_ms(&self) -> u32 {
+    /// When the last packet has been sent, milliseconds.
+    pub fn send_end_ms(&self) -> u32 {
         self.send_times.map_or(0, |(_, last)| last)
     }
 
