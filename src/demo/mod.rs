@@ -3,19 +3,17 @@
 //!
 //! - [`content`]: a file made on the spot, with its picture and its sound
 //! - [`library`]: what is served, by name
-//! - [`on_demand`], [`broadcast`]: the two kinds of content; [`file_cursor`], [`stride_cursor`]: places in a file
+//! - [`on_demand`], [`broadcast`]: the two kinds of content
 //! - [`origin`]: answers a viewer out of a library
 
 pub mod broadcast;
 pub mod content;
-pub mod file_cursor;
 pub mod library;
 pub mod on_demand;
 pub mod origin;
 mod picture;
 mod sound;
 pub mod storage;
-pub mod stride_cursor;
 #[cfg(test)]
 mod testing;
 

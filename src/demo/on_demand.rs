@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file_cursor::FileCursor;
 use super::storage::Storage;
-use super::stride_cursor::StrideCursor;
-use crate::asf::{File, FileError, Header, Packet, PacketNumber};
-use crate::session::{Burst, Description, Opened, Pace, Play, Playing, Position, Reason, Refusal};
+use crate::asf::{File, FileError, Header, Packet as AsfPacket, PacketNumber, padding};
+use crate::session::archive::{Access, Archive, FastStart, Linear, Start, Stride};
+use crate::session::{Burst, Description, Opened, Packet, Play, Playing, Reason, Refusal};
 
 /// An open file and what is told of it.
 #[derive(Debug)]
@@ -55,70 +54,63 @@ impl OnDemand {
     /// Begins a play.
     ///
     /// # Errors
-    /// A place beyond the end, or trick mode where there is no index of key frames.
+    /// A place beyond the end, trick mode where there is no index of key frames, or a file that can't be read.
     pub fn play(self: &Arc<Self>, play: &Play) -> Result<Playing, Refusal> {
-        if !play.is_trick_mode() {
-            let cursor = FileCursor::new(Arc::clone(self), play)?;
-            return Ok(Playing { cursor: Box::new(cursor), pace: self.pace(play) });
-        }
-        if !self.file.has_video_index() {
+        if play.is_trick_mode() && !self.file.has_video_index() {
             return Err(Refusal::new(Reason::Invalid, format!("rate {} of a file without an index", play.rate)));
         }
-        let cursor = StrideCursor::new(Arc::clone(self), play)?;
-        let burst = Burst { bits_per_second: 0, duration: Duration::ZERO };
-        Ok(Playing { cursor: Box::new(cursor), pace: Pace::SendTime { rate: play.rate, burst } })
-    }
-
-    fn pace(&self, play: &Play) -> Pace {
-        let bit_rate = self.opened.header.bit_rate();
-        // A burst slower than the content would stall it: the player can't have meant that.
-        let asked = play.burst.filter(|burst| burst.bits_per_second >= bit_rate);
-        let burst = match asked {
-            Some(burst) => Burst {
-                bits_per_second: burst.bits_per_second.min(bit_rate.saturating_mul(FASTEST_BURST)),
-                duration: burst.duration.min(LONGEST_BURST),
-            },
-            None => Burst { bits_per_second: 0, duration: self.opened.header.preroll().min(LONGEST_BURST) },
+        let header = &self.opened.header;
+        let mut reader = Reader(Arc::clone(self));
+        let place = match Start::of(play, header).locate(&mut reader) {
+            Access::There(place) => place,
+            Access::Failed(refusal) => return Err(refusal),
+            Access::Absent | Access::NotYet => return Err(Refusal::new(Reason::Internal, "no place in the file")),
         };
-        Pace::SendTime { rate: play.rate, burst }
+        let pace = self.fast_start().pace(play, header.bit_rate());
+        if play.is_trick_mode() {
+            let cursor = Stride::new(reader, Arc::clone(header), place, play);
+            return Ok(Playing { cursor: Box::new(cursor), pace });
+        }
+        let cursor = Linear::new(reader, place, play.until, header.preroll());
+        Ok(Playing { cursor: Box::new(cursor), pace })
     }
 
-    /// Where a play begins: the packet, and its time in the content.
-    ///
-    /// # Errors
-    /// A packet or a byte behind the last packet, or a file that can't be read.
-    pub(super) fn start(&self, play: &Play) -> Result<(PacketNumber, Duration), Refusal> {
-        let count = self.file.packet_count();
-        let number = match play.from {
-            Position::Default if play.rate < 0.0 => return self.at_time(self.duration),
-            Position::Default => return Ok((PacketNumber(0), Duration::ZERO)),
-            Position::Time(time) => return self.at_time(time.min(self.duration)),
-            Position::Packet(number) => number,
-            Position::Byte(at) => {
-                let packet_size = u64::from(self.opened.header.file().packet_size);
-                PacketNumber(at.saturating_sub(self.file.data_offset()).checked_div(packet_size).unwrap_or(0))
-            }
+    fn fast_start(&self) -> FastStart {
+        let header = &self.opened.header;
+        let fastest = header.bit_rate().saturating_mul(FASTEST_BURST);
+        let most = Burst { bits_per_second: fastest, duration: LONGEST_BURST };
+        FastStart { ahead: header.preroll(), most, step: Duration::ZERO }
+    }
+}
+
+/// Reads the file for one viewer.
+struct Reader(Arc<OnDemand>);
+
+impl Archive for Reader {
+    fn packet(&mut self, number: PacketNumber) -> Access<Arc<Packet>> {
+        let file = &self.0.file;
+        if number.0 >= file.packet_count() {
+            return Access::Absent;
+        }
+        let bytes = match file.packet(number) {
+            Ok(bytes) => bytes,
+            Err(error) => return Access::Failed(unreadable(&error)),
         };
-        // The number behind the last is no place to play from, but a player that stopped at the very end resumes there.
-        if number.0 > count {
-            return Err(Refusal::new(Reason::Invalid, format!("packet {number} of a file of {count}")));
-        }
-        let last = PacketNumber(number.0.min(count.saturating_sub(1)));
-        let send_time_ms = self.read(last)?.and_then(|bytes| Some(Packet::parse(&bytes).ok()?.send_time_ms()));
-        Ok((number, Duration::from_millis(send_time_ms.unwrap_or(0).into())))
+        let Ok(packet) = AsfPacket::parse(&bytes) else { return Access::Absent };
+        let send_time_ms = packet.send_time_ms();
+        let stripped = padding::strip(bytes.clone());
+        Access::There(Arc::new(Packet::new(number, send_time_ms, bytes, stripped)))
     }
 
-    fn at_time(&self, time: Duration) -> Result<(PacketNumber, Duration), Refusal> {
-        let number = self.file.packet_at(time).map_err(|error| unreadable(&error))?;
-        Ok((number, time))
+    fn key_frame_at(&mut self, time: Duration) -> Access<PacketNumber> {
+        match self.0.file.packet_at(time) {
+            Ok(number) => Access::There(number),
+            Err(error) => Access::Failed(unreadable(&error)),
+        }
     }
 
-    /// `None` in a file without packets.
-    fn read(&self, number: PacketNumber) -> Result<Option<bytes::Bytes>, Refusal> {
-        if number.0 >= self.file.packet_count() {
-            return Ok(None);
-        }
-        self.file.packet(number).map(Some).map_err(|error| unreadable(&error))
+    fn end(&self) -> Option<PacketNumber> {
+        Some(PacketNumber(self.0.file.packet_count()))
     }
 }
 
@@ -132,7 +124,7 @@ fn counted(file: &File<Storage>) -> Result<Header, FileError> {
     let count = file.packet_count();
     let (mut send_ms, mut presentation_ms) = (0, 0);
     if let Some(last) = count.checked_sub(1)
-        && let Ok(packet) = Packet::parse(&file.packet(PacketNumber(last))?)
+        && let Ok(packet) = AsfPacket::parse(&file.packet(PacketNumber(last))?)
     {
         send_ms = packet.send_time_ms();
         presentation_ms = packet.payloads().filter_map(|payload| payload.presentation_ms).max().unwrap_or(send_ms);
@@ -151,8 +143,8 @@ const LONGEST_BURST: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::testing::{clip, collect, numbers};
-    use crate::session::Until;
+    use crate::demo::testing::{clip, clip_bytes, collect, numbers};
+    use crate::session::{End, Next, Pace, Position, Until};
 
     fn play(play: &Play) -> Result<Vec<u64>, String> {
         let mut playing = clip().play(play).map_err(|refusal| refusal.to_string())?;
@@ -195,16 +187,61 @@ mod tests {
 
     #[test]
     fn one_preroll_goes_ahead_unless_the_player_names_a_burst() {
-        let pace = |burst| match clip().pace(&Play { burst, ..Play::from(Position::Default) }) {
-            Pace::SendTime { rate: 1.0, burst } => (burst.bits_per_second, burst.duration.as_millis()),
-            other => panic!("{other:?}"),
-        };
+        let pace =
+            |burst| match clip().play(&Play { burst, ..Play::from(Position::Default) }).map(|playing| playing.pace) {
+                Ok(Pace::SendTime { rate: 1.0, burst, step: Duration::ZERO }) => burst,
+                other => panic!("{other:?}"),
+            };
         let bit_rate = clip().opened().header.bit_rate();
-        let asked = |bits_per_second, ms| Some(Burst { bits_per_second, duration: Duration::from_millis(ms) });
-        assert_eq!(pace(None), (0, 2000));
-        assert_eq!(pace(asked(bit_rate * 2, 5000)), (bit_rate * 2, 5000));
-        assert_eq!(pace(asked(u32::MAX, u64::MAX)), (bit_rate * 4, 30_000));
-        assert_eq!(pace(asked(1000, 5000)), (0, 2000));
+        let burst = |bits_per_second, ms| Burst { bits_per_second, duration: Duration::from_millis(ms) };
+        assert_eq!(pace(None), burst(0, 2000));
+        assert_eq!(pace(Some(burst(bit_rate * 2, 5000))), burst(bit_rate * 2, 5000));
+        assert_eq!(pace(Some(burst(u32::MAX, u64::MAX))), burst(bit_rate * 4, 30_000));
+    }
+
+    #[test]
+    fn packets_come_as_in_the_file_and_without_padding() {
+        let packets = collect(&mut *clip().play(&Play::from(Position::Default)).unwrap().cursor);
+        let last = packets.last().unwrap();
+        assert_eq!(last.bytes, clip().file.packet(last.number).unwrap());
+        assert!(last.stripped.len() < last.bytes.len());
+        let whole = AsfPacket::parse(&last.bytes).unwrap();
+        assert_eq!(whole.send_time_ms(), last.send_time_ms);
+        assert_eq!(whole.payloads().count(), AsfPacket::parse(&last.stripped).unwrap().payloads().count());
+    }
+
+    #[test]
+    fn a_damaged_packet_is_left_out() {
+        let mut bytes = clip_bytes().to_vec();
+        let third = clip().file.data_offset() as usize + 3 * 2888;
+        bytes[third] = 0xFF;
+        let damaged = Arc::new(OnDemand::open(Storage::Memory(bytes.into())).unwrap());
+        let mut playing = damaged.play(&Play::from(Position::Default)).unwrap();
+        assert_eq!(numbers(&collect(&mut *playing.cursor))[..4], [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn a_file_that_is_nothing_but_damage_fails_with_a_reason() {
+        let mut bytes = clip_bytes().to_vec();
+        let data = clip().file.data_offset() as usize;
+        // 1000 packets of damage: the header says how many there are.
+        bytes.truncate(data);
+        bytes.resize(data + 1001 * 2888, 0xFF);
+        let header = clip().file.header().with_counts(1001, 0, 40_000_000, 20_000_000, false, true);
+        bytes[..data].copy_from_slice(header.bytes());
+        let damaged = Arc::new(OnDemand::open(Storage::Memory(bytes.into())).unwrap());
+        let mut playing = damaged.play(&Play::from(Position::Default)).unwrap();
+        let Next::Ended(End::Failed(refusal)) = playing.cursor.next() else { panic!("it plays") };
+        assert_eq!(refusal.to_string(), "nothing but damage before packet 1000");
+    }
+
+    #[test]
+    fn trick_mode_shows_pictures_and_backwards_begins_at_the_end() {
+        let fast = play(&Play { rate: 5.0, ..Play::from(Position::Default) }).unwrap();
+        assert!(fast.len() >= 4 && fast.is_sorted_by(|before, after| before < after), "{fast:?}");
+        let backwards = play(&Play { rate: -5.0, ..Play::from(Position::Default) }).unwrap();
+        assert!(backwards.len() >= 4 && backwards.is_sorted_by(|before, after| before > after), "{backwards:?}");
+        assert!(backwards.first() >= fast.last());
     }
 
     #[test]
@@ -240,7 +277,7 @@ mod tests {
         let for_a_second = until(Until::For(Duration::from_secs(1)));
         assert_eq!(for_a_second, until(Until::At(Duration::from_secs(2))));
         let last = clip().file.packet(PacketNumber(*for_a_second.last().unwrap())).unwrap();
-        let send_time_ms = Packet::parse(&last).unwrap().send_time_ms();
+        let send_time_ms = AsfPacket::parse(&last).unwrap().send_time_ms();
         assert!((1800..=2000).contains(&send_time_ms), "{send_time_ms}");
     }
 }

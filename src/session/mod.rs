@@ -4,6 +4,7 @@
 //! is told ([`Reply`]), and where its media come from ([`Cursor`]). No wire detail crosses it: no message number, no
 //! incarnation, no HRESULT. A new protocol is a new folder beside [`mmsp`]; a new kind of content is a new cursor.
 
+pub mod archive;
 pub mod batch;
 pub mod mmsp;
 pub mod pacer;
@@ -261,6 +262,9 @@ pub enum Pace {
         rate: f64,
         /// What goes ahead of its time, and how fast; 0 bit/s is at once.
         burst: Burst,
+        /// Behind the burst, packets leave ahead of their time by less than this, so that those of one step leave
+        /// together: cost is per call, and players have a buffer. Zero is each at its own time.
+        step: Duration,
     },
     /// By send time, where everybody's clock is the same: a packet of `send_time_ms` is due at `at`.
     Clock {
@@ -299,6 +303,8 @@ pub enum Reason {
     InvalidName,
     /// There is no such content.
     NotFound,
+    /// The origin lets nobody have it, whoever asks.
+    Forbidden,
     /// The request carries our own name, or too many.
     Loop,
     /// The origin's name can't be resolved.
@@ -346,6 +352,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::Kicked => "kicked",
             Self::NotFound
+            | Self::Forbidden
             | Self::UnknownHost
             | Self::Unreachable
             | Self::Lost

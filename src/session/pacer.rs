@@ -66,7 +66,7 @@ impl Pacer {
                 self.pace = Pace::Clock { at: due, send_time_ms };
                 due
             }
-            Pace::SendTime { rate, burst } => {
+            Pace::SendTime { rate, burst, step: grid } => {
                 let mut base = self.base.unwrap_or(Base {
                     at: now,
                     last_ms: send_time_ms,
@@ -95,7 +95,8 @@ impl Pacer {
                 } else {
                     let by_time = self.at(&base, rate, if base.burst_left { burst.duration } else { Duration::ZERO });
                     let paid = if base.burst_left { self.burst_bits(burst.duration) } else { 0.0 };
-                    by_time.max(base.at + seconds((base.bits - paid).max(0.0) / self.ceiling))
+                    let exact = by_time.max(base.at + seconds((base.bits - paid).max(0.0) / self.ceiling));
+                    on_grid(base.at, exact, grid)
                 };
                 base.bits += bytes as f64 * 8.0;
                 self.base = Some(base);
@@ -116,6 +117,13 @@ impl Pacer {
     }
 }
 
+/// The last point at `due` or before it that is whole steps behind `base`.
+fn on_grid(base: Instant, due: Instant, step: Duration) -> Instant {
+    let since = due.saturating_duration_since(base).as_nanos();
+    let ahead = since.checked_rem(step.as_nanos()).unwrap_or(0);
+    due.checked_sub(Duration::from_nanos_u128(ahead)).unwrap_or(due)
+}
+
 fn seconds(seconds: f64) -> Duration {
     // A day is beyond any wait of a play; it also keeps the conversion from failing.
     Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default()
@@ -133,7 +141,64 @@ mod tests {
     }
 
     fn pacer(rate: f64, burst: Burst) -> Pacer {
-        Pacer::new(Pace::SendTime { rate, burst }, 1_000_000)
+        Pacer::new(Pace::SendTime { rate, burst, step: Duration::ZERO }, 1_000_000)
+    }
+
+    /// In steps of a second.
+    fn stepped(rate: f64, burst: Burst) -> Pacer {
+        Pacer::new(Pace::SendTime { rate, burst, step: ms(1000) }, 1_000_000)
+    }
+
+    #[test]
+    fn packets_of_one_step_leave_together_none_late_and_none_a_step_early() {
+        let now = Instant::now();
+        let (mut pacer, mut exact) = (stepped(1.0, NO_BURST), pacer(1.0, NO_BURST));
+        let mut seen = Vec::new();
+        for send_time_ms in (500..4500).step_by(40) {
+            let (due, at) = (pacer.due(now, send_time_ms, 100), exact.due(now, send_time_ms, 100));
+            assert!(due <= at && at < due + ms(1000), "{send_time_ms}");
+            seen.push(due - now);
+        }
+        assert!(seen.is_sorted());
+        seen.dedup();
+        assert_eq!(seen, [0, 1000, 2000, 3000].map(ms));
+    }
+
+    #[test]
+    fn steps_are_those_of_the_wall_clock_and_begin_where_the_burst_ends() {
+        let now = Instant::now();
+        let mut pacer = stepped(2.0, Burst { bits_per_second: 0, duration: ms(3000) });
+        for (send_time_ms, due) in [(0, 0), (2999, 0), (3000, 0), (4999, 0), (5000, 1000), (6999, 1000), (7000, 2000)] {
+            assert_eq!(pacer.due(now, send_time_ms, 10), now + ms(due), "{send_time_ms}");
+        }
+    }
+
+    #[test]
+    fn a_burst_of_its_own_bit_rate_keeps_to_it_whatever_the_step() {
+        let now = Instant::now();
+        let mut pacer = stepped(1.0, Burst { bits_per_second: 80_000, duration: ms(1000) });
+        assert_eq!(pacer.due(now, 0, 1000), now);
+        assert_eq!(pacer.due(now, 10, 1000), now + ms(100));
+    }
+
+    #[test]
+    fn after_a_leap_in_send_time_the_steps_begin_anew() {
+        let now = Instant::now();
+        let mut pacer = stepped(1.0, NO_BURST);
+        pacer.due(now, 0, 10);
+        assert_eq!(pacer.due(now, 1700, 10), now + ms(1000));
+        assert_eq!(pacer.due(now, 3_000_000, 10), now + ms(1700));
+        assert_eq!(pacer.due(now, 3_000_999, 10), now + ms(1700));
+        assert_eq!(pacer.due(now, 3_001_000, 10), now + ms(2700));
+        assert_eq!(pacer.due(now, 5, 10), now + ms(2700));
+    }
+
+    #[test]
+    fn a_step_of_send_times_that_stand_still_is_no_more_than_twice_its_bit_rate() {
+        let now = Instant::now();
+        let mut pacer = stepped(1.0, NO_BURST);
+        let due: Vec<_> = (0..=500).map(|_| pacer.due(now, 0, 1000) - now).collect();
+        assert_eq!((due[249], due[250], due[500]), (ms(0), ms(1000), ms(2000)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn hresult(refusal: &Refusal) -> HResult {
         return code;
     }
     match refusal.reason {
-        Reason::Denied | Reason::Loop => HResult::E_ACCESSDENIED,
+        Reason::Denied | Reason::Forbidden | Reason::Loop => HResult::E_ACCESSDENIED,
         Reason::InvalidName => HResult::NS_E_INVALID_NAME,
         Reason::NotFound => HResult::NS_E_FILE_NOT_FOUND,
         Reason::UnknownHost => HResult::NS_E_SERVER_NOT_FOUND,

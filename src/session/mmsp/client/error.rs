@@ -48,6 +48,8 @@ impl ClientError {
             Self::Decode(_) | Self::OversizedPacket { .. } => Reason::Protocol,
             Self::Header(_) | Self::HeaderTooLarge { .. } => Reason::BadContent,
             Self::NoReply(_) => Reason::Timeout,
+            Self::Refused { what: "OpenFile", hr: HResult::NS_E_FILE_NOT_FOUND } => Reason::NotFound,
+            Self::Refused { what: "OpenFile", hr: HResult::E_ACCESSDENIED } => Reason::Forbidden,
             Self::Refused { .. } => Reason::Origin,
         };
         let origin_code = if let Self::Refused { hr, .. } = self { Some(hr.0) } else { None };

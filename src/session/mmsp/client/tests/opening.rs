@@ -164,9 +164,14 @@ fn a_redirect_ends_the_session_and_says_where_to() {
 
 #[test]
 fn a_refusal_carries_the_origins_code() {
-    let mut x = Exchange::opening(settings(), WMS9);
-    x.origin_sends(inbound::ReportOpenFile { hr: HResult::NS_E_FILE_NOT_FOUND, ..report_open_file(FILE) });
-    let Event::Refused(refusal) = x.event() else { panic!("refused") };
-    assert_eq!((refusal.reason, refusal.origin_code), (Reason::Origin, Some(0xC00D_001A)));
-    assert_eq!(refusal.detail, "the origin refused OpenFile: NS_E_FILE_NOT_FOUND (0xC00D001A)");
+    let refused = |hr| {
+        let mut x = Exchange::opening(settings(), WMS9);
+        x.origin_sends(inbound::ReportOpenFile { hr, ..report_open_file(FILE) });
+        let Event::Refused(refusal) = x.event() else { panic!("refused") };
+        assert_eq!(refusal.detail, format!("the origin refused OpenFile: {hr}"));
+        (refusal.reason, refusal.origin_code)
+    };
+    assert_eq!(refused(HResult::NS_E_FILE_NOT_FOUND), (Reason::NotFound, Some(0xC00D_001A)));
+    assert_eq!(refused(HResult::E_ACCESSDENIED), (Reason::Forbidden, Some(0x8007_0005)));
+    assert_eq!(refused(HResult::NS_E_TOO_MANY_SESS), (Reason::Origin, Some(0xC00D_000F)));
 }

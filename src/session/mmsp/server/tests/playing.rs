@@ -126,7 +126,7 @@ fn packets_leave_at_their_send_time() {
     c.source_is_asked();
     c.viewer_sends(start(4));
     let burst = Burst { bits_per_second: 0, duration: Duration::ZERO };
-    c.source_plays(&packets(0..3), Pace::SendTime { rate: 1.0, burst });
+    c.source_plays(&packets(0..3), Pace::SendTime { rate: 1.0, burst, step: Duration::ZERO });
     gets!(c, ReportStartedPlaying);
     for n in 0..3 {
         assert_eq!(c.viewer_gets_media(), [(n, 4, n as u8)]);

@@ -69,7 +69,8 @@ impl Answer {
             Self::Redirect => Reply::Redirect("mms://elsewhere.example/".to_owned()),
             Self::Playing(items) => {
                 let burst = Burst { bits_per_second: 0, duration: secs(1) };
-                let pace = if items.len() % 2 == 0 { Pace::AsItComes } else { Pace::SendTime { rate: 1.0, burst } };
+                let paced = Pace::SendTime { rate: 1.0, burst, step: secs(items.len() as u64 % 3) };
+                let pace = if items.len() % 2 == 0 { Pace::AsItComes } else { paced };
                 Reply::Playing(Playing { cursor: Box::new(Script::of(items.iter().map(Item::next))), pace })
             }
             Self::Refused => Reply::Refused(Refusal::new(Reason::Internal, "for a reason")),
