@@ -5,6 +5,7 @@
 //! - [`session`]: the rules of a conversation, no I/O and no clock
 //! - [`content`]: what a URL names, and who may be asked for it
 //! - [`splitter`]: one upstream broadcast, many viewers
+//! - [`cache`]: on-demand content on disk
 //! - [`server`]: sockets and tasks, the only asynchronous room
 //! - [`config`]: proxy.yaml as a whole
 //! - [`metrics`], [`telemetry`]: what Prometheus reads, and logs
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod asf;
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod config;
