@@ -1,6 +1,9 @@
 //! The command line: what each command takes, and `check`, which needs nothing else.
 //!
 //! Exit codes are the same for all: 0 done, 1 failed, 2 wrong usage or config.
+
+mod cache;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +15,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::units::parse_duration;
 use crate::config::{Config, ConfigError};
 use crate::content::{HostPort, MmsUrl, Name};
+
+pub use self::cache::{
+    AdminArgs, AdminUrl, CacheArgs, CacheCommand, ExportArgs, LsArgs, PlaceArgs, PrefetchArgs, PurgeArgs, ShowArgs,
+    VerifyArgs,
+};
 
 /// A caching and splitting proxy for Microsoft Media Server streaming (MMS, TCP port 1755).
 #[derive(Debug, Parser)]
@@ -66,6 +74,11 @@ pub enum Command {
     #[command(after_long_help = "Examples:\n  mmsproxy record mms://media.example.net/talk.wmv -o talk.wmv\n  \
         mmsproxy record mms://media.example.net/live -o live.asf --for 10m")]
     Record(RecordArgs),
+    /// See, check, fill and empty the cache, of a running proxy or of a directory.
+    #[command(after_long_help = "Examples:\n  mmsproxy cache ls\n  \
+        mmsproxy cache prefetch mms://media.example.net/talk.wmv\n  \
+        mmsproxy cache verify --dir /var/cache/mmsproxy")]
+    Cache(CacheArgs),
 }
 
 /// `serve`
@@ -216,7 +229,10 @@ mod tests {
     #[test]
     fn the_definition_is_sound_and_each_command_shows_an_example() {
         Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands_mut() {
+        let mut cli = Cli::command();
+        let of_cache: Vec<_> = cli.find_subcommand("cache").unwrap().get_subcommands().cloned().collect();
+        assert_eq!(of_cache.len(), 6);
+        for mut command in cli.get_subcommands_mut().map(|command| command.clone()).chain(of_cache) {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example") && help.contains("  mmsproxy "), "{help}");
         }
@@ -234,6 +250,12 @@ mod tests {
         };
         let broadcasts: Vec<_> = origin.broadcast.iter().map(|b| (b.name.as_str(), b.file.to_str().unwrap())).collect();
         assert_eq!(broadcasts, [("a", "b.asf"), ("c/d", "e=f")]);
+        let Ok(Command::Cache(cache)) = parse("cache prefetch mms://h/a --rate 1.5Mbps --admin http://[::1]:99/")
+        else {
+            panic!()
+        };
+        let CacheCommand::Prefetch(prefetch) = cache.command else { panic!() };
+        assert_eq!((prefetch.rate.unwrap().0, prefetch.jobs, prefetch.proxy.admin.port()), (1_500_000, 2, 99));
         let Ok(Command::Demo(demo)) = parse("--log-format json demo --for 20s --mms 127.0.0.1:0") else { panic!() };
         assert_eq!((demo.duration, demo.mms.unwrap().port()), (Some(Duration::from_secs(20)), 0));
     }
@@ -244,6 +266,10 @@ mod tests {
         assert!(parse("probe http://h/x").unwrap_err().contains("scheme `http` is not one of mms, mmst, mmsu"));
         assert!(parse("origin --root . --broadcast x").unwrap_err().contains("want NAME=FILE"));
         assert!(parse("origin --root . --broadcast ../x=y").unwrap_err().contains("has a segment `.` or `..`"));
+        assert!(parse("cache ls --admin 127.0.0.1:9180").unwrap_err().contains("want http://host[:port]"));
+        assert!(parse("cache ls --dir . --admin http://h").unwrap_err().contains("cannot be used with"));
+        assert!(parse("cache prefetch").unwrap_err().contains("required"));
+        assert!(parse("cache export mms://h/a").unwrap_err().contains("--output"));
         assert!(parse("serv").unwrap_err().contains("'serve'"));
     }
 

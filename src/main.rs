@@ -32,6 +32,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             Command::Origin(args) => commands::origin(args).await,
             Command::Probe(args) => commands::probe(args).await,
             Command::Record(args) => commands::record(args).await,
+            Command::Cache(args) => commands::cache(args).await,
             Command::Check(_) => Ok(()),
         }
     });

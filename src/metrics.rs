@@ -24,6 +24,10 @@ const ORIGIN_RESULTS: [&str; 2] = ["ended", "failed"];
 const ORIGIN_REASONS: [&str; 5] = ["connect", "lost", "protocol", "refused", "timeout"];
 /// `result` of `mmsproxy_split_reconnects_total`.
 const RECONNECTS: [&str; 3] = ["changed", "continued", "gave_up"];
+/// `result` of `mmsproxy_cache_requests_total`.
+const CACHE_RESULTS: [&str; 6] = ["hit", "miss", "partial", "pass", "revalidated", "stale"];
+/// `reason` of `mmsproxy_cache_errors_total`.
+const CACHE_ERRORS: [&str; 3] = ["checksum", "disk_full", "io"];
 /// `holder` of `mmsproxy_held_bytes`.
 const HOLDERS: [&str; 3] = ["cache", "history", "sessions"];
 
@@ -70,12 +74,14 @@ fn begin_at_zero(counters: &Counters) -> Result<(), prometheus::Error> {
         }
         counters.join_seconds.get_metric_with_label_values(&[content])?;
     }
-    let by_label: [(_, &[&str]); 5] = [
+    let by_label: [(_, &[&str]); 7] = [
         (&counters.viewer_sessions, &VIEWER_RESULTS),
         (&counters.refused, &REFUSED_REASONS),
         (&counters.origin_sessions_total, &ORIGIN_RESULTS),
         (&counters.origin_errors, &ORIGIN_REASONS),
         (&counters.split_reconnects, &RECONNECTS),
+        (&counters.cache_requests, &CACHE_RESULTS),
+        (&counters.cache_errors, &CACHE_ERRORS),
     ];
     for (counter, values) in by_label {
         for value in values {
@@ -222,6 +228,8 @@ mod tests {
                     ("result", "mmsproxy_viewer_sessions_total") => &VIEWER_RESULTS,
                     ("result", "mmsproxy_origin_sessions_total") => &ORIGIN_RESULTS,
                     ("result", "mmsproxy_split_reconnects_total") => &RECONNECTS,
+                    ("result", "mmsproxy_cache_requests_total") => &CACHE_RESULTS,
+                    ("reason", "mmsproxy_cache_errors_total") => &CACHE_ERRORS,
                     ("reason", "mmsproxy_refused_total") => &REFUSED_REASONS,
                     ("reason", "mmsproxy_origin_errors_total") => &ORIGIN_REASONS,
                     _ => known.iter().find(|(known, _)| *known == label).unwrap_or_else(|| panic!("{name} {label}")).1,

@@ -81,7 +81,8 @@ fn reply(step: Step) -> Option<Reply> {
         Step::Redirect => Reply::Redirect("mms://elsewhere.example/".to_owned()),
         Step::Playing { items, paced } => {
             let burst = Burst { bits_per_second: 0, duration: Duration::from_secs(1) };
-            let pace = if paced { Pace::SendTime { rate: 1.0, burst } } else { Pace::AsItComes };
+            let paced = paced.then_some(Pace::SendTime { rate: 1.0, burst, step: Duration::from_secs(1) });
+            let pace = paced.unwrap_or(Pace::AsItComes);
             Reply::Playing(Playing { cursor: Box::new(Items(items.into_iter())), pace })
         }
         Step::Refused => Reply::Refused(Refusal::new(Reason::Internal, "for a reason")),

@@ -1,6 +1,7 @@
 //! `mmsproxy demo`: an embedded origin with generated content, and the proxy in front of it, all on loopback.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     // Standard output is for the URLs.
     config.access_log.path.clear();
     config.routes = vec![Route { origin: format!("mms://{behind}"), ..Route::default() }];
+    let scratch = Scratch(std::env::temp_dir().join(format!("mmsproxy-demo-{}", std::process::id())));
+    config.cache.dir = scratch.0.clone();
     let metrics = Arc::new(Metrics::new().context("can't register the metrics")?);
     let proxy = Proxy::start(&config, metrics, None).await?;
     for address in proxy.mms() {
@@ -41,4 +44,14 @@ pub async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     proxy.server().drain();
     proxy.finish(std::time::Duration::ZERO).await;
     Ok(())
+}
+
+/// The cache of a demo goes with it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may not be there, and nobody misses what is left of it.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

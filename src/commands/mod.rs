@@ -1,5 +1,7 @@
 //! The commands: what `main` runs once the arguments are read. Context is added to errors here, at the edge.
 
+mod cache;
+mod cache_of;
 mod demo;
 mod limits;
 mod origin;
@@ -10,6 +12,7 @@ mod serve;
 mod signals;
 mod visit;
 
+pub use cache::cache;
 pub use demo::demo;
 pub use origin::origin;
 pub use probe::probe;

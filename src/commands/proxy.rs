@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::limits;
+use super::{cache_of, limits};
 use crate::config::{self, AccessLogFormat, Config, FastStart, Redirects};
 use crate::metrics::Metrics;
 use crate::server::access_log::{AccessLog, Format};
@@ -74,7 +74,8 @@ impl Proxy {
             let writers = Arc::clone(&writers);
             Arc::new(move || writers.news())
         };
-        let relay = Arc::new(Relay::new(relay_settings(config), policy, Arc::clone(&metrics.counters), news));
+        let cache = cache_of::open(config, &metrics.counters)?;
+        let relay = Arc::new(Relay::new(relay_settings(config), policy, Arc::clone(&metrics.counters), news, cache));
         let access_log = open_access_log(&config.access_log, &metrics)?.map(Arc::new);
         let server = Server::with_access_log(settings, Arc::clone(&metrics.counters), writers, access_log.clone())
             .context("can't start the writers")?;
@@ -88,7 +89,11 @@ impl Proxy {
                     listeners: addresses.clone(),
                 };
                 let counters = Arc::clone(&metrics.counters);
-                let exposition = Box::new(move || metrics.render());
+                let counted = Arc::clone(&relay);
+                let exposition = Box::new(move || {
+                    counted.count();
+                    metrics.render()
+                });
                 let (server, relay) = (Arc::clone(&server), Some(Arc::clone(&relay)));
                 let endpoint = Arc::new(Admin::new(settings, server, relay, counters, exposition, reloads));
                 info!(protocol = "admin", %address, "listening");
@@ -130,6 +135,10 @@ impl Proxy {
         const FAREWELL: Duration = Duration::from_secs(2);
         self.server.finish(within).await;
         self.relay.close(FAREWELL).await;
+        if let Some(cache) = self.relay.cache().cloned() {
+            // What fills have not written yet is worth a moment.
+            let _ = tokio::task::spawn_blocking(move || cache.flush()).await;
+        }
     }
 
     /// Opens the access log again, for who moved its file away.
@@ -215,6 +224,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         max_header: size(limits.header.0),
         control_packet: size(limits.control_packet.0),
         split: split_settings(config),
+        cache: cache_of::settings(config),
     }
 }
 
@@ -235,7 +245,7 @@ fn split_settings(config: &Config) -> SplitSettings {
     }
 }
 
-fn size(number: u64) -> usize {
+pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -89,6 +89,7 @@ mod tests {
         config.listen.mms = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         config.listen.admin = None;
         config.access_log.path.clear();
+        config.cache.dir.clear();
         Proxy::start(&config, Arc::new(Metrics::new().unwrap()), None).await.unwrap()
     }
 

@@ -77,6 +77,7 @@ fn route(at: &str, route: &Route, found: &mut Vec<Found>) -> content::Route {
         path,
         origins,
         cache: route.cache,
+        receive_rate: u32::try_from(route.receive_rate.0).unwrap_or(u32::MAX),
         split: route.split,
         ignore_case: route.ignore_case,
     }

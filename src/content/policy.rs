@@ -48,6 +48,8 @@ pub struct Choice {
     pub route: Option<usize>,
     /// May it be cached?
     pub cache: bool,
+    /// What the origins are asked to send at most, bit/s; 0 is any.
+    pub receive_rate: u32,
     /// May it be split?
     pub split: bool,
 }
@@ -102,6 +104,7 @@ impl Policy {
                 origins,
                 route: Some(index),
                 cache: route.cache,
+                receive_rate: route.receive_rate,
                 split: route.split,
             });
         }
@@ -121,6 +124,7 @@ impl Policy {
             }],
             route: None,
             cache: true,
+            receive_rate: 0,
             split: true,
         })
     }

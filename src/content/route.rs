@@ -16,6 +16,8 @@ pub struct Route {
     pub origins: Vec<MmsUrl>,
     /// May its content be cached?
     pub cache: bool,
+    /// What its origins are asked to send at most, bit/s; 0 is any.
+    pub receive_rate: u32,
     /// May its broadcasts be split?
     pub split: bool,
     /// Are names that differ in case one content?

@@ -37,6 +37,18 @@ pub struct Counters {
     pub broadcasts: IntGauge,
     /// Broadcasts that were lost, by what became of them; `result`.
     pub split_reconnects: IntCounterVec,
+    /// Openings of content that may be cached; `result`.
+    pub cache_requests: IntCounterVec,
+    /// Bytes of files in the cache.
+    pub cache_bytes: IntGauge,
+    /// Entries in the cache.
+    pub cache_entries: IntGauge,
+    /// Files that went to make room for others.
+    pub cache_evictions: IntCounter,
+    /// Sessions that fetch for the cache.
+    pub cache_fills: IntGauge,
+    /// What could not be stored or read; `reason`.
+    pub cache_errors: IntCounterVec,
     /// Memory that the limits bound; `holder`.
     pub held_bytes: IntGaugeVec,
     /// Connect to first media packet; `content`.
@@ -95,6 +107,26 @@ impl Counters {
                 "mmsproxy_split_reconnects_total",
                 "Broadcasts whose source was lost, by what became of them.",
                 &["result"],
+            )?,
+            cache_requests: vec(
+                "mmsproxy_cache_requests_total",
+                "Openings of content that may be cached.",
+                &["result"],
+            )?,
+            cache_bytes: registered(registry, IntGauge::new("mmsproxy_cache_bytes", "Bytes of files in the cache.")?)?,
+            cache_entries: registered(registry, IntGauge::new("mmsproxy_cache_entries", "Entries in the cache.")?)?,
+            cache_evictions: registered(
+                registry,
+                IntCounter::new("mmsproxy_cache_evictions_total", "Files that went to make room for others.")?,
+            )?,
+            cache_fills: registered(
+                registry,
+                IntGauge::new("mmsproxy_cache_fills", "Upstream sessions that fetch for the cache now.")?,
+            )?,
+            cache_errors: vec(
+                "mmsproxy_cache_errors_total",
+                "What could not be stored or read, and was passed through or fetched again.",
+                &["reason"],
             )?,
             held_bytes: gauges("mmsproxy_held_bytes", "Media held in memory.", &["holder"])?,
             join_seconds: registered(registry, HistogramVec::new(join, &["content"])?)?,

@@ -32,6 +32,8 @@ pub struct Origin {
     sessions: Arc<Semaphore>,
     limit: usize,
     scheme: Mutex<Option<Option<AuthScheme>>>,
+    /// What it calls itself; empty where it was never asked.
+    version: Mutex<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +100,12 @@ impl Origins {
         Self { known: DashMap::new(), down, sessions }
     }
 
+    /// What an origin calls itself (`ServerVersionInfo`, [MS-MMSP] 2.2.4.2); `None` where it was never asked.
+    pub fn version(&self, authority: &Authority) -> Option<String> {
+        let origin = self.known.get(authority)?;
+        Some(origin.version.lock().clone()).filter(|version| !version.is_empty())
+    }
+
     /// What is known of `authority`.
     pub fn of(&self, authority: &Authority) -> Arc<Origin> {
         if let Some(origin) = self.known.get(authority) {
@@ -115,6 +123,7 @@ impl Origins {
                 sessions: Arc::new(Semaphore::new(self.sessions)),
                 limit: self.sessions,
                 scheme: Mutex::new(None),
+                version: Mutex::default(),
             })
         });
         Arc::clone(&origin)
@@ -147,9 +156,21 @@ impl Origin {
         })
     }
 
+    /// Waits for a place among its sessions.
+    pub async fn wait_for_session(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let closed = |_| Refusal::new(Reason::Internal, "the origin's places are gone");
+        Arc::clone(&self.sessions).acquire_owned().await.map_err(closed)
+    }
+
     /// The scheme it announced; the outer `None` where it was never asked.
     pub fn scheme(&self) -> Option<Option<AuthScheme>> {
         *self.scheme.lock()
+    }
+
+    /// Remembers what it calls itself, as much of it as a version can have.
+    pub fn set_version(&self, version: &str) {
+        const LONGEST: usize = 64;
+        *self.version.lock() = version.chars().take(LONGEST).collect();
     }
 
     /// Remembers the scheme it announced.

@@ -84,13 +84,24 @@ pub(super) fn relay_settings() -> relay::Settings {
             forward_logs: false,
             memory: 1 << 30,
         },
+        cache: relay::CacheSettings {
+            revalidate: Duration::from_secs(60),
+            revalidate_wait: Duration::from_secs(2),
+            stale_if_error: Some(Duration::from_secs(60)),
+            negative: Duration::from_secs(10),
+            fast_start: None,
+            finish_fill: Some(0),
+            background_fills: 4,
+            max_fills_per_entry: 2,
+            authenticated: false,
+        },
     }
 }
 
 /// All that no host and no name keeps from `origins`, in their order.
 pub(super) fn policy(origins: Vec<MmsUrl>, split: bool) -> Policy {
     let path = Route::name_at(&MmsUrl::parse("mms://any").unwrap()).unwrap();
-    let route = Route { host: Glob::new("*"), path, origins, cache: true, split, ignore_case: false };
+    let route = Route { host: Glob::new("*"), path, origins, cache: true, receive_rate: 0, split, ignore_case: false };
     Policy::new(Rules {
         routes: vec![route],
         allow: vec![],
@@ -131,7 +142,8 @@ impl House {
     }
 
     pub(super) async fn in_front_of(settings: relay::Settings, policy: Policy) -> Self {
-        Self::new(server_settings(), |counters| Arc::new(Relay::new(settings, policy, counters, Arc::new(|| {})))).await
+        Self::new(server_settings(), |counters| Arc::new(Relay::new(settings, policy, counters, Arc::new(|| {}), None)))
+            .await
     }
 
     /// Waits until nobody is there any more, and nothing is held for anybody.

@@ -10,6 +10,7 @@ fn route(host: &str, path: &str, origins: &[&str]) -> Route {
         path: Name::parse(path).unwrap(),
         origins: origins.iter().map(|url| MmsUrl::parse(url).unwrap()).collect(),
         cache: true,
+        receive_rate: 0,
         split: true,
         ignore_case: false,
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -12,11 +13,12 @@ use tokio::time::timeout;
 use tracing::{debug, error, info};
 
 use super::broadcasts::BroadcastList;
+use super::cache::CacheStatus;
 use super::guard::{self, Audience};
 use super::origins::OriginList;
 use super::page::{self, Figures};
 use super::respond::{self, Answer};
-use super::{Admin, BODY, MAX_BODY, Readiness};
+use super::{Admin, BODY, MAX_BODY, Progress, Readiness};
 use crate::server::viewer::Viewer;
 use crate::session::{Reason, Refusal};
 
@@ -45,6 +47,8 @@ pub(super) struct Status {
     pub(super) origin_sessions: i64,
     /// Broadcasts that have a source now, each one session for all its viewers.
     pub(super) broadcasts: i64,
+    /// Null where there is no cache.
+    pub(super) cache: Option<CacheStatus>,
 }
 
 /// Where we listen.
@@ -132,6 +136,11 @@ enum Route<'a> {
     Viewer(&'a str),
     Broadcasts,
     Origins,
+    Cache,
+    Prefetch,
+    Verify,
+    Export,
+    Digests,
     Drain,
     Reload,
 }
@@ -147,6 +156,11 @@ impl<'a> Route<'a> {
             "/api/v1/viewers" => Self::Viewers,
             "/api/v1/broadcasts" => Self::Broadcasts,
             "/api/v1/origins" => Self::Origins,
+            "/api/v1/cache" => Self::Cache,
+            "/api/v1/cache/prefetch" => Self::Prefetch,
+            "/api/v1/cache/verify" => Self::Verify,
+            "/api/v1/cache/export" => Self::Export,
+            "/api/v1/cache/digests" => Self::Digests,
             "/api/v1/drain" => Self::Drain,
             "/api/v1/reload" => Self::Reload,
             _ => Self::Viewer(path.strip_prefix("/api/v1/viewers/")?),
@@ -166,7 +180,9 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Viewer(_) => "DELETE",
-            Self::Drain | Self::Reload => "POST",
+            Self::Cache => "GET, HEAD, DELETE",
+            Self::Export | Self::Digests => "GET",
+            Self::Prefetch | Self::Verify | Self::Drain | Self::Reload => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -178,7 +194,12 @@ impl<'a> Route<'a> {
 
 impl Admin {
     /// Answers a request that came to `listener`. The body of an answer to HEAD is left out by hyper.
-    pub(super) async fn answer(&self, request: Request<Incoming>, listener: Option<SocketAddr>) -> Answer {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        listener: Option<SocketAddr>,
+        progress: &Progress,
+    ) -> Answer {
         let (request, body) = request.into_parts();
         let path = request.uri.path();
         let route = Route::of(path);
@@ -194,16 +215,19 @@ impl Admin {
         if !route.takes(&request.method) {
             return respond::not_allowed(route.allow());
         }
-        // Nothing here takes a body. It is read all the same: a close with something unread takes the answer with it.
-        if let Err(refused) = read_to_end(body).await {
-            return refused;
-        }
+        // Few take a body. It is read all the same: a close with something unread takes the answer with it.
+        let body = match read_to_end(body).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let query = request.uri.query();
         match route {
             Route::Page => respond::html(page::render(&Figures {
                 status: self.status(listener),
                 viewers: self.viewer_rows(),
                 broadcasts: BroadcastList::of(self.relay.as_deref()).broadcasts,
                 origins: OriginList::of(self.relay.as_deref()).origins,
+                entries: self.loaded_rows(),
             })),
             Route::Metrics => self.metrics(),
             Route::Healthz => respond::line(StatusCode::OK, "ok"),
@@ -216,6 +240,12 @@ impl Admin {
             Route::Viewer(id) => self.end_viewer(id),
             Route::Broadcasts => respond::json(StatusCode::OK, &BroadcastList::of(self.relay.as_deref())),
             Route::Origins => respond::json(StatusCode::OK, &OriginList::of(self.relay.as_deref())),
+            Route::Cache if request.method == Method::DELETE => self.cache_purge(query).await,
+            Route::Cache => self.cache_list(query).await,
+            Route::Prefetch => self.cache_prefetch(body).await,
+            Route::Verify => self.cache_verify(query).await,
+            Route::Export => self.cache_export(query, progress).await,
+            Route::Digests => self.cache_digests(query, progress).await,
             Route::Drain => self.drain(),
             Route::Reload => self.reload().await,
         }
@@ -250,6 +280,7 @@ impl Admin {
             viewers_by_content,
             origin_sessions: self.counters.origin_sessions.get(),
             broadcasts: self.counters.broadcasts.get(),
+            cache: self.cache_status(),
         }
     }
 
@@ -275,9 +306,9 @@ impl Admin {
     }
 }
 
-async fn read_to_end(body: Incoming) -> Result<(), Answer> {
+async fn read_to_end(body: Incoming) -> Result<Bytes, Answer> {
     match timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(respond::error(StatusCode::PAYLOAD_TOO_LARGE, &format!("a body has {MAX_BODY} bytes at most")))
         }

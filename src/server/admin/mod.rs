@@ -1,13 +1,15 @@
 //! The admin endpoint: metrics, health, the API and a plain page, for operators and their tools.
 //!
 //! It answers from what the server knows at the moment of the question and keeps no state of its own but whether the
-//! proxy has finished its start. Who may ask is decided in `guard.rs`, before anything else is looked at.
+//! proxy has finished its start, and the prefetches that operators began. Who may ask is decided in `guard.rs`, before anything else is looked at.
 
 mod api;
 mod broadcasts;
+pub mod cache;
 mod guard;
 mod origins;
 mod page;
+mod query;
 mod reload;
 mod respond;
 
@@ -17,7 +19,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::server::conn::http1;
@@ -50,7 +52,7 @@ const MAX_HEADER: usize = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024;
 /// Age at which a connection is closed after the answer that is on its way, so that one whose answers nobody reads ends.
 const LIFETIME: Duration = Duration::from_secs(30);
-/// How long that last answer may take.
+/// How long that last answer may take, or a piece of it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What the endpoint goes by; all of it comes from the config and from what was bound.
@@ -82,7 +84,11 @@ pub struct Admin {
     started_at: SystemTime,
     started: Instant,
     is_started: AtomicBool,
+    desk: cache::Desk,
 }
+
+/// Pieces of long answers that a connection has taken.
+type Progress = Arc<AtomicU64>;
 
 impl Admin {
     /// The state behind an endpoint; `/readyz` says "starting" until `set_started`. `counters` are those of `server`.
@@ -106,6 +112,7 @@ impl Admin {
             started_at: SystemTime::now(),
             started: Instant::now(),
             is_started: AtomicBool::new(false),
+            desk: cache::Desk::new(),
         }
     }
 
@@ -186,8 +193,9 @@ async fn connection(
     state: Arc<Admin>,
     mut is_closing: watch::Receiver<bool>,
 ) {
+    let progress = Progress::default();
     let service = service_fn(|request| async {
-        let response = state.answer(request, listener).await;
+        let response = state.answer(request, listener, &progress).await;
         Ok::<_, Infallible>(response)
     });
     let mut connection = pin!(
@@ -208,8 +216,14 @@ async fn connection(
         () = sleep(LIFETIME) => {}
     }
     connection.as_mut().graceful_shutdown();
-    if timeout(FAREWELL, connection).await.is_err() {
-        debug!("an answer was not read in time");
+    let mut taken = 0;
+    while timeout(FAREWELL, connection.as_mut()).await.is_err() {
+        // A long answer goes on as long as somebody reads it.
+        let before = std::mem::replace(&mut taken, progress.load(Ordering::Relaxed));
+        if before == taken || *is_closing.borrow() {
+            debug!("an answer was not read in time");
+            return;
+        }
     }
 }
 

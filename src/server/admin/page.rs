@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use super::api::{Status, ViewerRow};
 use super::broadcasts::BroadcastRow;
+use super::cache::EntryRow;
 use super::origins::OriginRow;
 use crate::content::HostPort;
 
@@ -17,6 +18,8 @@ pub(super) struct Figures {
     pub(super) viewers: Vec<ViewerRow>,
     pub(super) broadcasts: Vec<BroadcastRow>,
     pub(super) origins: Vec<OriginRow>,
+    /// Those of the cache that are in memory.
+    pub(super) entries: Vec<EntryRow>,
 }
 
 /// The page.
@@ -28,7 +31,7 @@ struct Page<'a>(&'a Figures);
 
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { status, viewers, broadcasts, origins } = self.0;
+        let Figures { status, viewers, broadcasts, origins, entries } = self.0;
         f.write_str(HEAD)?;
         let state = match (status.draining, status.ready) {
             (true, _) => "draining: no more viewers are taken",
@@ -44,12 +47,20 @@ impl Display for Page<'_> {
         figure(f, "Viewers of on-demand content", status.viewers_by_content.on_demand)?;
         figure(f, "Broadcasts", status.broadcasts)?;
         figure(f, "Sessions at origins", status.origin_sessions)?;
+        if let Some(cache) = &status.cache {
+            let (bytes, most) = (cache.bytes, cache.max_size);
+            figure(f, "Cache", format_args!("{bytes} of {most} bytes, {} entries", cache.entries))?;
+            figure(f, "Fills", cache.fills)?;
+        }
         for address in &status.listeners.mms {
             figure(f, "Players come in at", address)?;
         }
         f.write_str("</table>\n")?;
         table(f, "Broadcasts", BROADCASTS, broadcasts, broadcast)?;
         table(f, "Origins", ORIGINS, origins, origin)?;
+        if status.cache.is_some() {
+            table(f, "Played lately out of the cache", ENTRIES, entries, entry)?;
+        }
         table(f, "Sessions", SESSIONS, viewers, session)?;
         f.write_str(FOOT)
     }
@@ -58,6 +69,7 @@ impl Display for Page<'_> {
 const BROADCASTS: &[&str] =
     &["Name", "State", "Viewers", "Bit rate", "History", "History bytes", "Since", "Origin", "Reconnects"];
 const ORIGINS: &[&str] = &["Origin", "State", "Until", "Sessions", "Limit", "Scheme", "Reason"];
+const ENTRIES: &[&str] = &["URL", "State", "There", "Readers", "Fills", "Plays", "Last used", "Validated"];
 const SESSIONS: &[&str] = &["Id", "Address", "Since", "Player", "Content", "Kind", "State", "Bytes", "Packets"];
 
 type Row<T> = fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result;
@@ -98,6 +110,12 @@ fn origin(f: &mut fmt::Formatter<'_>, row: &OriginRow) -> fmt::Result {
     let (at, state, until) = (Text(&at), row.state, Maybe(&row.until));
     write!(f, "<td class=w>{at}<td>{state}<td>{until}<td class=n>{}<td class=n>{}", row.sessions, row.limit)?;
     write!(f, "<td>{}<td class=w>{}", row.scheme.unwrap_or_default(), Maybe(&row.why))
+}
+
+fn entry(f: &mut fmt::Formatter<'_>, row: &EntryRow) -> fmt::Result {
+    let (url, state, percent) = (Text(&row.url), row.state, row.percent());
+    write!(f, "<td class=w>{url}<td>{state}<td class=n>{percent} %<td class=n>{}", row.readers)?;
+    write!(f, "<td class=n>{}<td class=n>{}<td>{}<td>{}", row.fills, row.plays, row.last_used_at, row.validated_at)
 }
 
 fn session(f: &mut fmt::Formatter<'_>, row: &ViewerRow) -> fmt::Result {
@@ -163,7 +181,7 @@ td { white-space: nowrap }
 const FOOT: &str = "\
 <h2>More</h2>
 <p><a href=/metrics>metrics</a> · <a href=/api/v1/status>status</a> · <a href=/api/v1/viewers>viewers</a> ·
-<a href=/api/v1/broadcasts>broadcasts</a> · <a href=/api/v1/origins>origins</a> · <a href=/healthz>healthz</a> · <a href=/readyz>readyz</a></p>
+<a href=/api/v1/broadcasts>broadcasts</a> · <a href=/api/v1/origins>origins</a> · <a href=/api/v1/cache>cache</a> · <a href=/healthz>healthz</a> · <a href=/readyz>readyz</a></p>
 </html>
 ";
 
@@ -186,11 +204,12 @@ mod tests {
             viewers_by_content: ByContent { broadcast: 1, on_demand: 1 },
             origin_sessions: 2,
             broadcasts: 1,
+            cache: None,
         }
     }
 
     fn figures(viewers: Vec<ViewerRow>) -> Figures {
-        Figures { status: status(), viewers, broadcasts: vec![], origins: vec![] }
+        Figures { status: status(), viewers, broadcasts: vec![], origins: vec![], entries: vec![] }
     }
 
     fn viewer(content: &str) -> ViewerRow {

@@ -1,17 +1,52 @@
-//! Responses: a status, a body that is whole, and the headers that keep browsers from doing more with it than they should.
+//! Responses: a status, a body that is whole or comes in pieces, and the headers that keep browsers from doing more with it than they should.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
+use super::Progress;
 use super::guard::Denial;
 
 /// A response of the endpoint.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, Pieces>>;
+
+/// A body that is sent while it is read. An error in the middle ends the connection, so nobody takes it for whole.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    progress: Progress,
+}
+
+impl Pieces {
+    /// Those that come out of `pieces`; `progress` counts them.
+    pub(super) fn new(pieces: mpsc::Receiver<io::Result<Bytes>>, progress: Progress) -> Self {
+        Self { pieces, progress }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = self.pieces.poll_recv(context);
+        if piece.is_ready() {
+            self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        piece.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
 
 /// Styles of its own and nothing from anywhere; in nobody's frame.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
@@ -71,13 +106,22 @@ pub(super) fn html(text: String) -> Answer {
 
 /// Done, and nothing to say.
 pub(super) fn no_content() -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
 }
 
+/// A body that comes in pieces.
+pub(super) fn pieces(content_type: &'static str, pieces: Pieces) -> Answer {
+    with_headers(StatusCode::OK, content_type, Either::Right(pieces))
+}
+
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    with_headers(status, content_type, Either::Left(Full::new(body.into())))
+}
+
+fn with_headers(status: StatusCode, content_type: &'static str, body: Either<Full<Bytes>, Pieces>) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

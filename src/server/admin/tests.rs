@@ -1,5 +1,6 @@
 //! Over real sockets, by requests written out by hand: what hyper adds or leaves out is part of what is tested.
 
+mod cache;
 mod proxy;
 
 use std::pin::Pin;
@@ -249,7 +250,8 @@ async fn the_status_has_its_fields() {
             "viewers",
             "viewers_by_content",
             "origin_sessions",
-            "broadcasts"
+            "broadcasts",
+            "cache"
         ]
     );
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -424,7 +426,10 @@ async fn the_token_is_asked_for_everything_but_health() {
         assert_eq!(endpoint.asks(request, &["Authorization: Bearer wrong"]).await.status, 401, "{request}");
         assert_ne!(endpoint.asks(request, &["Authorization: Bearer secret"]).await.status, 401, "{request}");
     }
-    for request in ["POST /api/v1/drain", "POST /api/v1/reload", "DELETE /api/v1/viewers/1"] {
+    let of_cache = ["GET /api/v1/cache", "DELETE /api/v1/cache?url=x", "GET /api/v1/cache/export?url=x"];
+    let of_cache = of_cache.into_iter().chain(["POST /api/v1/cache/prefetch", "POST /api/v1/cache/verify"]);
+    let changes = ["POST /api/v1/drain", "POST /api/v1/reload", "DELETE /api/v1/viewers/1"];
+    for request in changes.into_iter().chain(of_cache).chain(["GET /api/v1/cache/digests?url=x"]) {
         assert_eq!(endpoint.asks(request, &[]).await.status, 401, "{request}");
     }
     assert!(!endpoint.admin.server.is_draining());

@@ -81,10 +81,18 @@ impl Connector {
         let at: Authority = (origin.host.clone(), origin.port);
         let known = self.relay.origins.of(&at);
         // After the wait for the attempt: those who only wait take nobody's place.
-        let place = known.session()?;
+        let place = match known.session() {
+            // A fill that nobody watches gives way to whoever is here to watch; what a viewer needed for its greeting is
+            // on its way out when the session for all comes.
+            Err(refusal) if self.makes_room(&at) || self.identity.is_shared() => {
+                timeout(self.rules.settings.reply, known.wait_for_session()).await.map_err(|_| refusal)??
+            }
+            place => place?,
+        };
         let span = info_span!("origin", host = %Printable(&at.0), port = at.1);
         match self.connect_to(origin, grant).instrument(span.clone()).await {
-            Ok((upstream, scheme)) => {
+            Ok((upstream, scheme, version)) => {
+                known.set_version(&version);
                 // In this order: who waits for the attempt may wait for nothing but the scheme.
                 known.set_scheme(scheme);
                 attempt.succeeded();
@@ -105,7 +113,15 @@ impl Connector {
         }
     }
 
-    async fn connect_to(&self, origin: &Origin, grant: &Grant) -> Result<(Upstream, Option<AuthScheme>), Refusal> {
+    fn makes_room(&self, at: &Authority) -> bool {
+        self.relay.stock().is_some_and(|stock| stock.yield_place(at))
+    }
+
+    async fn connect_to(
+        &self,
+        origin: &Origin,
+        grant: &Grant,
+    ) -> Result<(Upstream, Option<AuthScheme>, String), Refusal> {
         let settings = &self.rules.settings;
         let counters = &self.relay.counters;
         let mut permitted = Vec::new();
@@ -124,8 +140,8 @@ impl Connector {
             let error = match connected {
                 Ok(mut upstream) => match greeting(&mut upstream).await {
                     Ok((scheme, version)) => {
-                        debug!(%address, version = %Printable(version), "connected");
-                        return Ok((upstream, scheme));
+                        debug!(%address, version = %Printable(&version), "connected");
+                        return Ok((upstream, scheme, version));
                     }
                     Err(error) => error,
                 },

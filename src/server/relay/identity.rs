@@ -31,6 +31,11 @@ impl Identity {
         Self { is_shared: true, ..Self::new(Caller::default()) }
     }
 
+    /// Whether it is no single viewer's.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// How a session at `origin` goes.
     pub(super) fn client_settings(&self, rules: &Rules, origin: &Origin) -> ClientSettings {
         let settings = &rules.settings;

@@ -16,6 +16,8 @@ const FILES: [&str; 6] = [".asf", ".wma", ".wmv", ".wm", ".mp3", ".wsx"];
 pub(super) enum Kind {
     /// A broadcast that opens without credentials: one session for all.
     Shared,
+    /// On-demand content that the cache keeps, or kept.
+    Stored,
     /// On-demand content, or one whose origin asks for credentials: a session for each.
     Own,
 }

@@ -10,6 +10,7 @@ mod kinds;
 mod opening;
 mod retry;
 mod split;
+mod stock;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -23,17 +24,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use self::identity::Identity;
 use self::kinds::Kinds;
 use self::opening::Opener;
+pub use self::stock::CacheSettings;
+pub(super) use self::stock::Prefetching;
+use self::stock::Stock;
 use self::task::Task;
 use super::counters::Counters;
 use super::health::Origins;
 use super::source::{Link, Peer, Source};
-use crate::content::Policy;
+use crate::cache::Cache;
+use crate::content::{Choice, Policy};
 use crate::session::{Burst, Opened};
 use crate::splitter::{Bounds, Splitter};
 
@@ -66,6 +71,8 @@ pub struct Settings {
     pub receive_rate: u32,
     /// `split:`
     pub split: SplitSettings,
+    /// `cache:`
+    pub cache: CacheSettings,
 }
 
 /// How broadcasts are split.
@@ -88,14 +95,16 @@ pub struct SplitSettings {
 }
 
 impl Settings {
+    /// What the origins of a content are asked to send at most, bit/s.
+    fn receive_rate(&self, choice: &Choice) -> Option<u32> {
+        [self.receive_rate, choice.receive_rate].into_iter().filter(|limit| *limit > 0).min()
+    }
+
     /// One preroll, faster than it plays: a picture is there sooner. Only origins of version 9 and later take it.
-    fn burst(&self, opened: &Opened) -> Burst {
+    fn burst(&self, opened: &Opened, receive_rate: Option<u32>) -> Burst {
         const FASTER: u32 = 5;
         let bits_per_second = opened.description.bit_rate.saturating_mul(FASTER);
-        let bits_per_second = match self.receive_rate {
-            0 => bits_per_second,
-            limit => bits_per_second.min(limit),
-        };
+        let bits_per_second = receive_rate.map_or(bits_per_second, |limit| bits_per_second.min(limit));
         Burst { bits_per_second, duration: opened.header.preroll() }
     }
 }
@@ -106,10 +115,12 @@ pub struct Relay {
     origins: Origins,
     kinds: Kinds,
     splitter: Splitter,
+    /// On-demand content that is kept; none where no cache is configured.
+    stock: Option<Arc<Stock>>,
     counters: Arc<Counters>,
     /// Called when media have come that viewers share.
     news: News,
-    /// How many streams have a source that is to be left properly.
+    /// How many streams and fills have a source that is to be left properly.
     drivers: watch::Sender<usize>,
     /// We are going down: a stream that nobody watches does not linger.
     is_closing: AtomicBool,
@@ -133,13 +144,22 @@ struct Rules {
 
 impl Relay {
     /// A relay that asks whom `policy` allows.
-    pub fn new(settings: Settings, policy: Policy, counters: Arc<Counters>, news: News) -> Self {
+    pub fn new(
+        settings: Settings,
+        policy: Policy,
+        counters: Arc<Counters>,
+        news: News,
+        cache: Option<Arc<Cache>>,
+    ) -> Self {
         let origins = Origins::new(settings.down, settings.sessions);
+        let background = settings.cache.background_fills;
+        let stock = cache.map(|cache| Arc::new(Stock::new(cache, background)));
         Self {
             rules: RwLock::new(Arc::new(Rules { settings, policy })),
             origins,
             kinds: Kinds::default(),
             splitter: Splitter::new(),
+            stock,
             counters,
             news,
             drivers: watch::Sender::new(0),
@@ -151,6 +171,9 @@ impl Relay {
     pub async fn close(&self, within: Duration) {
         self.is_closing.store(true, Ordering::Release);
         self.splitter.streams().iter().for_each(|(_, stream)| stream.ring_for_driver());
+        if let Some(stock) = self.stock() {
+            stock.leave();
+        }
         let _ = timeout(within, self.drivers.subscribe().wait_for(|drivers| *drivers == 0)).await;
     }
 
@@ -162,6 +185,20 @@ impl Relay {
     /// The origins that were asked, and what is known of them.
     pub fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// On-demand content that is kept.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.stock.as_ref().map(|stock| stock.cache())
+    }
+
+    /// Brings the figures of the cache up to date.
+    pub fn count(&self) {
+        let Some(cache) = self.cache() else { return };
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.counters.cache_bytes.set(gauge(cache.bytes()));
+        self.counters.cache_entries.set(gauge(cache.entries() as u64));
+        self.counters.held_bytes.with_label_values(&["cache"]).set(gauge(cache.held()));
     }
 
     /// New rules for viewers that come from now on. What is known of origins stays, their limits with it.
@@ -176,10 +213,20 @@ impl Relay {
         Box::new(Opener::new(Arc::clone(self), Arc::clone(rules), Identity::shared()))
     }
 
+    fn stock(&self) -> Option<&Arc<Stock>> {
+        self.stock.as_ref()
+    }
+
+    /// A place among the fills that nobody watches.
+    fn background_fill(&self) -> Option<OwnedSemaphorePermit> {
+        self.stock.as_ref()?.background_fill()
+    }
+
     /// Brings what histories hold down to what sessions leave of `memory`, and counts it.
     fn relieve(&self, memory: u64) {
         let sessions = u64::try_from(self.counters.held_by_sessions().get()).unwrap_or(0);
-        self.splitter.relieve(memory.saturating_sub(sessions));
+        let cache = self.cache().map_or(0, |cache| cache.held());
+        self.splitter.relieve(memory.saturating_sub(sessions).saturating_sub(cache));
         self.counters.held_bytes.with_label_values(&["history"]).set(self.splitter.held() as i64);
     }
 }

@@ -15,6 +15,7 @@ use super::fail_back::{self, Candidate};
 use super::kinds::Kind;
 use super::opening::Opener;
 use super::retry::Retry;
+use super::stock::{Filling, may_be_kept};
 use super::{Relay, Rules};
 use crate::content::Choice;
 use crate::server::printable::Printable;
@@ -54,6 +55,8 @@ pub(super) struct Driver {
     candidate: Option<Candidate>,
     /// All who wait know what became of it.
     is_over: bool,
+    /// What became of content that is kept, until those who wait for it have found it.
+    kept: Option<Arc<Filling>>,
     /// `packets` when the session at the origin began.
     packets_before: u64,
 }
@@ -87,6 +90,7 @@ impl Driver {
             fail_back: None,
             candidate: None,
             is_over: false,
+            kept: None,
             packets_before: 0,
         }
     }
@@ -99,7 +103,7 @@ impl Driver {
                 Some(opened) => Ok(Reply::Opened(opened)),
                 None => self.opener.open(&self.choice, None).await,
             };
-            let Some(opened) = self.shareable(reply) else { return };
+            let Some(opened) = self.shareable(reply).await else { return };
             self.relay.kinds.set(&self.choice.key, Kind::Shared);
             info!(bit_rate = opened.description.bit_rate, "broadcast opened");
             self.feed.lock().opened(Instant::now(), opened);
@@ -117,18 +121,47 @@ impl Driver {
     }
 
     /// The content, if it may be shared; else all who wait learn that it may not.
-    fn shareable(&mut self, reply: Result<Reply, Refusal>) -> Option<Arc<Opened>> {
+    async fn shareable(&mut self, reply: Result<Reply, Refusal>) -> Option<Arc<Opened>> {
         let state = match reply {
-            Ok(Reply::Opened(opened)) if is_broadcast(&opened) => return Some(opened),
+            Ok(Reply::Opened(opened)) if is_broadcast(&opened) && self.choice.split => return Some(opened),
+            Ok(Reply::Opened(opened)) if self.is_kept(&opened) => {
+                self.keep(&opened).await;
+                State::Unshared
+            }
             Ok(reply) => {
                 self.relay.kinds.set(&self.choice.key, Kind::Own);
                 self.hand_back(reply);
                 State::Unshared
             }
-            Err(refusal) => State::Refused(refusal),
+            Err(refusal) => {
+                if let Some(stock) = self.relay.stock() {
+                    stock.note_refusal(&self.choice.key.to_string(), &refusal);
+                }
+                State::Refused(refusal)
+            }
         };
         self.abandon(state);
         None
+    }
+
+    /// Whether it is for the cache.
+    fn is_kept(&self, opened: &Opened) -> bool {
+        // A session in a viewer's own name is the viewer's.
+        self.choice.cache && self.relay.stock().is_some() && self.hand_back.is_none() && may_be_kept(opened)
+    }
+
+    /// Whoever waits finds it in the cache, and the session that opened it there.
+    async fn keep(&mut self, opened: &Arc<Opened>) {
+        let Some(stock) = self.relay.stock().cloned() else { return };
+        let spare = self.relay.shared_opener(&self.rules);
+        let opener = std::mem::replace(&mut self.opener, spare);
+        let kept = stock.adopt(&self.relay, &self.rules, &self.choice, opened, opener).await;
+        let kind = if kept.is_ok() { Kind::Stored } else { Kind::Own };
+        self.relay.kinds.set(&self.choice.key, kind);
+        match kept {
+            Ok(filling) => self.kept = Some(filling),
+            Err(mut opener) => opener.leave(),
+        }
     }
 
     fn abandon(&mut self, state: State) {
@@ -216,7 +249,9 @@ impl Driver {
 
     fn start(&mut self) {
         self.is_starting = true;
-        let burst = self.opened().map(|opened| self.rules.settings.burst(&opened));
+        let settings = &self.rules.settings;
+        let limit = settings.receive_rate(&self.choice);
+        let burst = self.opened().map(|opened| settings.burst(&opened, limit));
         self.tell(Request::Play(Play { burst, ..Play::from(Position::Default) }));
     }
 

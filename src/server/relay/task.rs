@@ -1,6 +1,7 @@
 //! One viewer's requests, put to the origin that its policy chose or to a stream that it shares, and the answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tracing::{Instrument, debug, info_span};
@@ -9,15 +10,17 @@ use super::identity::Identity;
 use super::kinds::{Kind, looks_like_a_file};
 use super::opening::Opener;
 use super::split::{Driver, HandBack, is_broadcast};
+use super::stock::{Begun, Filling, LOOK_AGAIN, Shelf, Viewing};
 use super::watching::{Denied, Watching};
 use super::{Relay, Rules};
-use crate::asf::Thinning;
+use crate::asf::{PacketNumber, Thinning};
+use crate::cache::Entry;
 use crate::content::{Choice, HostPort, Name};
 use crate::server::pipe::{Overflow, PipeCursor, pipe};
 use crate::server::printable::Printable;
 use crate::server::relay::connector::denied;
 use crate::server::source::{Link, Peer};
-use crate::server::upstream::UpstreamError;
+use crate::server::upstream::{UpstreamError, until};
 use crate::session::mmsp::client::Event;
 use crate::session::{
     AuthScheme, Caller, Open, Opened, Pace, Play, Playing, Reason, Refusal, Reply, Request, StreamChoice,
@@ -35,6 +38,16 @@ pub(super) struct Task {
     opener: Option<Box<Opener>>,
     /// The stream that it shares.
     watching: Option<Watching>,
+    /// The entry of the cache that it reads.
+    viewing: Option<Viewing>,
+    /// What is kept of the content that it asks for, and that the origin guards.
+    guarded: Option<(Choice, Arc<Entry>)>,
+    /// The play that was asked for is to go on where the entry ends.
+    is_detour: bool,
+    /// What the origin of its content is asked to send at most, bit/s.
+    receive_rate: Option<u32>,
+    /// When it is looked at again whether what the play needs comes.
+    look_again: Option<Instant>,
     /// What is open, so that a viewer that paused past the origin's patience can go on.
     opened: Option<(Open, Arc<Opened>)>,
     /// The reading end for the play that was asked for.
@@ -62,6 +75,11 @@ impl Task {
             host: None,
             opener: None,
             watching: None,
+            viewing: None,
+            guarded: None,
+            is_detour: false,
+            receive_rate: None,
+            look_again: None,
             opened: None,
             cursor: None,
             selection: Vec::new(),
@@ -79,6 +97,10 @@ impl Task {
                 },
                 event = next_event(&mut self.opener) => {
                     Box::pin(self.handle_event(event)).await;
+                    Step::Continue
+                }
+                number = wanted(&self.viewing, self.look_again), if !self.is_detour => {
+                    Box::pin(self.get(number)).await;
                     Step::Continue
                 }
             };
@@ -109,13 +131,17 @@ impl Task {
                 self.cursor = None;
                 self.opened = None;
                 self.watching = None;
+                self.viewing = None;
+                self.guarded = None;
                 let reply = self.open(&open).await.unwrap_or_else(Reply::Refused);
+                let reply = self.let_in(reply);
                 self.reply_opening(open, reply).await;
             }
             Request::Answer(credentials) => {
                 let answer = self.own_opener().answer(credentials).await;
                 // What was opened by a login can't be opened again without one: the name does not matter.
-                self.reply_opening(Open::default(), answer.unwrap_or_else(Reply::Refused)).await;
+                let reply = self.let_in(answer.unwrap_or_else(Reply::Refused));
+                self.reply_opening(Open::default(), reply).await;
             }
             Request::Play(play) => {
                 let playing = match &mut self.watching {
@@ -123,6 +149,7 @@ impl Task {
                         let playing = watching.play(&play, &self.selection, &self.rules.settings.split).await;
                         playing.map(|playing| Some(Reply::Playing(playing)))
                     }
+                    None if self.viewing.is_some() => self.play_stored(play).await,
                     None => self.play(play).await.map(|()| None),
                 };
                 match playing {
@@ -140,7 +167,13 @@ impl Task {
                 Some(_) => {}
                 None => self.tell(Request::Log(log)).await,
             },
-            Request::Stop => self.tell(request).await,
+            Request::Stop => {
+                if let Some(viewing) = &mut self.viewing {
+                    viewing.stop();
+                }
+                self.is_detour = false;
+                self.tell(request).await;
+            }
             Request::Close => {}
         }
     }
@@ -166,11 +199,21 @@ impl Task {
     async fn open(&mut self, open: &Open) -> Result<Reply, Refusal> {
         let name = Name::parse(&open.name).map_err(|error| Refusal::new(Reason::InvalidName, error.to_string()))?;
         let choice = self.rules.policy.choose(self.host.as_ref(), &name).map_err(denied)?;
+        self.receive_rate = self.rules.settings.receive_rate(&choice);
         let kind = self.relay.kinds.of(&choice.key);
+        let is_for_all = matches!(kind, Some(Kind::Shared | Kind::Stored));
         // Credentials that come unasked are for a session of the viewer's own, unless nobody wants any there.
-        let may_share = choice.split && (open.credentials.is_none() || kind == Some(Kind::Shared));
-        if may_share && kind != Some(Kind::Own) {
-            let is_guess = kind.is_none() && looks_like_a_file(&name);
+        let may_share = open.credentials.is_none() || is_for_all;
+        let may_be_stored = may_share && choice.cache && self.relay.stock().is_some();
+        if may_be_stored && let Some(reply) = self.open_stored(&choice).await? {
+            return Ok(reply);
+        }
+        if !may_share && choice.cache {
+            self.guarded = self.find_guarded(&choice).await;
+        }
+        if may_share && self.guarded.is_none() && (choice.split || may_be_stored) && kind != Some(Kind::Own) {
+            // With a cache it is in our name whatever it is: what is kept is for all.
+            let is_guess = !may_be_stored && kind.is_none() && looks_like_a_file(&name);
             return self.open_shared(&choice, is_guess).await;
         }
         let reply = self.own_opener().open(&choice, open.credentials.clone()).await?;
@@ -235,6 +278,11 @@ impl Task {
             }
             Err(Denied::Refused(refusal)) => Err(refusal),
             Err(Denied::Unshared) => {
+                if choice.cache
+                    && let Some(reply) = self.open_stored(choice).await?
+                {
+                    return Ok(reply);
+                }
                 drop(watching);
                 self.opener = spare;
                 match hand_back {
@@ -248,6 +296,91 @@ impl Task {
                     None => self.own_opener().open(choice, None).await,
                 }
             }
+        }
+    }
+
+    /// Opens what the cache has; `None` where it has nothing for this viewer.
+    async fn open_stored(&mut self, choice: &Choice) -> Result<Option<Reply>, Refusal> {
+        let Some(stock) = self.relay.stock().cloned() else { return Ok(None) };
+        match stock.open(&self.relay, &self.rules, choice).await? {
+            Shelf::Empty => Ok(None),
+            Shelf::Guarded(entry) => {
+                self.guarded = Some((choice.clone(), entry));
+                Ok(None)
+            }
+            Shelf::Stored(filling) => Ok(Some(self.view(&filling))),
+        }
+    }
+
+    /// What is kept of a content that a viewer brings credentials for.
+    async fn find_guarded(&self, choice: &Choice) -> Option<(Choice, Arc<Entry>)> {
+        let entry = self.relay.stock()?.find(&choice.key.to_string()).await?;
+        entry.marks().guarded.then(|| (choice.clone(), entry))
+    }
+
+    fn view(&mut self, filling: &Arc<Filling>) -> Reply {
+        self.leave();
+        let viewing = Viewing::new(filling, Arc::clone(&self.link.bell));
+        let opened = viewing.described();
+        self.viewing = Some(viewing);
+        Reply::Opened(opened)
+    }
+
+    /// The origin opened to this viewer what it guards: if it is what is kept, the viewer gets it from here.
+    fn let_in(&mut self, reply: Reply) -> Reply {
+        let Reply::Opened(opened) = &reply else { return reply };
+        let Some((choice, entry)) = self.guarded.take() else { return reply };
+        let Some(stock) = self.relay.stock().cloned() else { return reply };
+        match stock.let_in(&self.relay, &self.rules, &choice, &entry, opened) {
+            Some(filling) => self.view(&filling),
+            None => reply,
+        }
+    }
+
+    /// Begins a play out of the cache, or at the origin where that is the only way.
+    async fn play_stored(&mut self, play: Play) -> Result<Option<Reply>, Refusal> {
+        // What an earlier play needed of the origin.
+        self.is_detour = false;
+        self.cursor = None;
+        self.leave();
+        let settings = &self.rules.settings;
+        let Some(viewing) = &mut self.viewing else { return Ok(None) };
+        let begun = viewing.play(&play, &self.selection, settings.cache.fast_start, settings.reply).await?;
+        match begun {
+            Begun::Here(playing) => Ok(Some(Reply::Playing(playing))),
+            Begun::Passes => {
+                self.count_pass();
+                self.play(play).await.map(|()| None)
+            }
+        }
+    }
+
+    /// The play needs a packet that nobody has.
+    async fn get(&mut self, number: PacketNumber) {
+        let Some(viewing) = &mut self.viewing else { return };
+        self.look_again = Instant::now().checked_add(LOOK_AGAIN);
+        match viewing.get(number) {
+            // It comes, or somebody else sees to it: if not, that is noticed soon.
+            None => {}
+            Some(play) => {
+                self.count_pass();
+                self.is_detour = true;
+                if let Err(refusal) = self.play(play).await {
+                    self.detour(Err(refusal));
+                }
+            }
+        }
+    }
+
+    fn count_pass(&self) {
+        self.relay.counters.cache_requests.with_label_values(&["pass"]).inc();
+    }
+
+    /// The play goes on at the origin, or can't.
+    fn detour(&mut self, way: Result<PipeCursor, Refusal>) {
+        self.is_detour = false;
+        if let Some(viewing) = &mut self.viewing {
+            viewing.detour(way);
         }
     }
 
@@ -265,7 +398,7 @@ impl Task {
         let nothing = || Refusal::new(Reason::Invalid, "nothing is open");
         let (_, opened) = self.opened.as_ref().ok_or_else(nothing)?;
         if play.burst.is_none() && !play.is_trick_mode() {
-            play.burst = Some(self.rules.settings.burst(opened));
+            play.burst = Some(self.rules.settings.burst(opened, self.receive_rate));
         }
         let overflow = if opened.description.broadcast { Overflow::Skip } else { Overflow::Wait };
         self.cursor = None;
@@ -309,13 +442,25 @@ impl Task {
 
     async fn handle_event(&mut self, event: Result<Event, UpstreamError>) {
         let reply = match event {
+            Ok(Event::Playing) if self.is_detour => {
+                if let Some(cursor) = self.cursor.take() {
+                    self.detour(Ok(cursor));
+                }
+                None
+            }
             Ok(Event::Playing) => self
                 .cursor
                 .take()
                 .map(|cursor| Reply::Playing(Playing { cursor: Box::new(cursor), pace: Pace::AsItComes })),
             Ok(Event::Refused(refusal)) => {
                 self.relay.counters.origin_errors.with_label_values(&["refused"]).inc();
-                self.cursor.take().map(|_| Reply::Refused(refusal))
+                let asked = self.cursor.take();
+                if self.is_detour {
+                    self.detour(Err(refusal));
+                    None
+                } else {
+                    asked.map(|_| Reply::Refused(refusal))
+                }
             }
             Ok(_) => None,
             Err(error) => {
@@ -331,7 +476,12 @@ impl Task {
     /// The session at the origin is over while nothing is asked; who waits for a play to begin is told.
     async fn lost(&mut self, error: &UpstreamError) {
         let refusal = self.own_opener().fail(error);
-        if self.cursor.take().is_some() {
+        if self.cursor.take().is_none() {
+            return;
+        }
+        if self.is_detour {
+            self.detour(Err(refusal));
+        } else {
             self.reply(Reply::Refused(refusal)).await;
         }
     }
@@ -365,6 +515,17 @@ impl Task {
         // A viewer that is gone needs no answer.
         let _ = self.link.replies.send(reply).await;
     }
+}
+
+/// What the play of an entry can't go on without; never, where there is none.
+async fn wanted(viewing: &Option<Viewing>, look_again: Option<Instant>) -> PacketNumber {
+    let Some(viewing) = viewing else { return std::future::pending().await };
+    viewing.wanted().await;
+    if look_again.is_some() {
+        until(look_again).await;
+    }
+    // It may be there by now.
+    viewing.wanted().await
 }
 
 /// The next event of the viewer's own session; never, where there is none.

@@ -14,10 +14,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -63,6 +64,9 @@ pub struct Viewer {
     pub since: SystemTime,
     stream: TcpStream,
     inner: Mutex<Inner>,
+    /// Until then a writer has nothing to do for it, ns since `began`; changed under the lock, read without.
+    quiet_until: AtomicU64,
+    began: Instant,
     /// Rung when the task should look: media wait, the state changed under the writer, or the operator ends the session.
     bell: Arc<Notify>,
     counters: Arc<Counters>,
@@ -120,6 +124,8 @@ impl Viewer {
             address: peer.address,
             since: SystemTime::now(),
             stream,
+            quiet_until: AtomicU64::new(0),
+            began: Instant::now(),
             inner: Mutex::new(Inner {
                 session,
                 unsent: Batch::new(),
@@ -138,6 +144,13 @@ impl Viewer {
             counters,
             max_skips,
         }
+    }
+
+    /// The task's lock: whatever it does, a writer has to look again.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let inner = self.inner.lock();
+        self.quiet_until.store(0, Ordering::Relaxed);
+        inner
     }
 
     /// What the admin API tells.
@@ -164,7 +177,7 @@ impl Viewer {
         // Whoever gives the content learns first that it is over.
         let _ = ways.link.requests.try_send(Request::Close);
         {
-            let mut guard = self.inner.lock();
+            let mut guard = self.lock();
             let inner = &mut *guard;
             inner.plays.finish(&result, Shown::of(&inner.session, inner.facts.sent()));
             if let Err(error) = &result {
@@ -175,7 +188,7 @@ impl Viewer {
         if !matches!(result, Err(ViewerError::Lost(_) | ViewerError::Closed | ViewerError::Stalled(_))) {
             let _ = timeout(FAREWELL, self.say_farewell()).await;
         }
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         (inner.unsent, inner.held) = (Batch::new(), None);
         drop(inner);
         ways.writer.look();
@@ -193,11 +206,11 @@ impl Viewer {
                     Drained::Until(deadline) => deadline,
                 };
                 let flushed = self.flush_now()?;
-                let has_room = self.inner.lock().unsent.bytes() < MAX_UNREAD_REPLIES;
+                let has_room = self.lock().unsent.bytes() < MAX_UNREAD_REPLIES;
                 let has_requests = ways.link.requests.room() >= REQUESTS_AT_ONCE;
                 if !has_room || !has_requests || !self.take_message(&mut deframer)? {
                     let is_blocked = flushed == Flushed::Blocked;
-                    let stall = is_blocked.then(|| self.inner.lock().progress + ways.idle);
+                    let stall = is_blocked.then(|| self.lock().progress + ways.idle);
                     break Wait {
                         alarm: [deadline, stall].into_iter().flatten().min(),
                         reads: has_room && has_requests,
@@ -262,7 +275,7 @@ impl Viewer {
 
     /// Whether a socket that takes nothing has done so for too long.
     fn has_stalled(&self, idle: Duration) -> bool {
-        let inner = self.inner.lock();
+        let inner = self.lock();
         inner.is_blocked && inner.progress + idle <= Instant::now()
     }
 
@@ -300,7 +313,7 @@ impl Viewer {
 
     /// What the admin API and the log tell of a viewer comes from its own messages.
     fn note(&self, message: &Message) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         match message {
             Message::Connect(connect) => {
                 inner.connected_at = Some(Instant::now());
@@ -314,7 +327,7 @@ impl Viewer {
     }
 
     fn handle(&self, input: Input) -> Result<(), ViewerError> {
-        let mut guard = self.inner.lock();
+        let mut guard = self.lock();
         let inner = &mut *guard;
         if let Input::Reply(Reply::Refused(refusal)) = &input {
             inner.plays.refused(refusal, Shown::of(&inner.session, inner.facts.sent()));
@@ -324,7 +337,7 @@ impl Viewer {
 
     /// Carries out what the session wants.
     fn drain(self: &Arc<Self>, ways: &Ways) -> Result<Drained, ViewerError> {
-        let mut guard = self.inner.lock();
+        let mut guard = self.lock();
         let inner = &mut *guard;
         if let Some(refusal) = inner.kick.take() {
             inner.plays.kicked(&refusal, inner.facts.sent());
@@ -373,7 +386,7 @@ impl Viewer {
     /// The task's own turn: a reply, a burst and what a blocked socket left behind wait for no writer.
     fn flush_now(&self) -> io::Result<Flushed> {
         let mut scratch = Scratch::default();
-        let flushed = self.flush(&mut self.inner.lock(), Instant::now(), &mut scratch);
+        let flushed = self.flush(&mut self.lock(), Instant::now(), &mut scratch);
         scratch.count(&self.counters);
         flushed
     }
@@ -384,7 +397,7 @@ impl Viewer {
         loop {
             let mut tally = Tally::default();
             {
-                let mut guard = self.inner.lock();
+                let mut guard = self.lock();
                 let inner = &mut *guard;
                 loop {
                     match inner.session.poll_output() {
@@ -422,7 +435,7 @@ impl Viewer {
         if let Some(reason) = refused {
             self.counters.refused.with_label_values(&[reason]).inc();
         }
-        self.inner.lock().counted = None;
+        self.lock().counted = None;
         let reason: &dyn std::fmt::Display = match result {
             Ok(closing) => closing,
             Err(error) => error,

@@ -316,7 +316,7 @@ mod tests {
             let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
             let address = listener.local_addr().unwrap();
             let policy = policy(vec![MmsUrl::parse(&format!("mms://{}", origin.address)).unwrap()], true);
-            let relay = Arc::new(Relay::new(relay_settings(), policy, Arc::clone(&counters), Arc::new(|| {})));
+            let relay = Arc::new(Relay::new(relay_settings(), policy, Arc::clone(&counters), Arc::new(|| {}), None));
             tokio::spawn(Arc::clone(&server).accept(listener, relay));
             Self { house: House { server, counters, writers, address }, log, directory }
         }

@@ -10,7 +10,7 @@ async fn proxy_of(origin: &Origin) -> (Endpoint, House) {
     let mut relay = None;
     let house = House::new(server_settings(), |counters| {
         let policy = policy(vec![MmsUrl::parse(&format!("mms://{}", origin.address)).unwrap()], true);
-        let made = Arc::new(Relay::new(relay_settings(), policy, counters, Arc::new(|| {})));
+        let made = Arc::new(Relay::new(relay_settings(), policy, counters, Arc::new(|| {}), None));
         relay = Some(Arc::clone(&made));
         made
     })

@@ -1,0 +1,201 @@
+//! What becomes of the packets that a session fetches.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::filling::Filling;
+use super::joining::{Joined, Joining};
+use super::order::{Fill, Order, Turn};
+use crate::asf::PacketNumber;
+use crate::cache::{Cache, Entry, Taken};
+use crate::server::sink::Sink;
+use crate::session::{End, Next, Packet};
+
+/// The way from a session at an origin into an entry.
+#[derive(Debug)]
+pub(super) struct Intake {
+    cache: Arc<Cache>,
+    entry: Arc<Entry>,
+    fill: Arc<Fill>,
+    run: Run,
+    /// Streams that have not begun in this run.
+    joining: Option<Joining>,
+}
+
+/// One request for media.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// Where it was asked to begin.
+    asked: Option<PacketNumber>,
+    /// What comes next if nothing is left out.
+    next: Option<PacketNumber>,
+    /// The file that the last packet belongs to.
+    segment: Option<u32>,
+    is_over: bool,
+    /// What it is made for; what comes before is known.
+    goal: Option<PacketNumber>,
+    /// What lies before it is known.
+    goes_on: bool,
+    /// Where it ends, before the content does.
+    cut: Option<PacketNumber>,
+    /// Which of all requests it is.
+    request: u64,
+}
+
+/// Packets that are known before it is worth it to ask for another place.
+const FAR: u64 = 32;
+
+impl Intake {
+    pub(super) fn new(cache: Arc<Cache>, entry: Arc<Entry>, fill: Arc<Fill>) -> Self {
+        Self { cache, entry, fill, run: Run::default(), joining: None }
+    }
+
+    /// What comes from here on answers that order.
+    pub(super) fn begin(&mut self, order: Order, goal: Option<PacketNumber>) {
+        let asked = if let Order::Packet(number) = order { Some(number) } else { None };
+        let request = self.entry.new_request();
+        self.run = Run { asked, request, goal, ..Run::default() };
+        let before = asked.and_then(|asked| asked.0.checked_sub(1));
+        self.run.goes_on = before.is_some_and(|before| self.entry.is_known(PacketNumber(before)));
+        let is_whole = asked == Some(PacketNumber(0));
+        self.joining = (!is_whole).then(|| Joining::new(&self.entry.opened().header));
+        self.fill.begin(order);
+    }
+
+    /// The request says to end there: that is no end of the content then.
+    pub(super) fn cut(&mut self, cut: Option<PacketNumber>) {
+        self.run.cut = cut;
+    }
+
+    fn packet(&mut self, now: Instant, packet: &Arc<Packet>) {
+        if self.run.is_over {
+            return;
+        }
+        let number = packet.number;
+        let expected = self.run.next.or(self.run.asked).unwrap_or(number);
+        // What is left out where a viewer begins is nothing that it could show. One that comes from before gets it from
+        // elsewhere.
+        if self.joining.is_some() && !self.run.goes_on && number > expected {
+            self.entry.lend_nothing(expected.0..number.0);
+        }
+        match self.joining.as_mut().map(|joining| joining.push(packet)) {
+            Some(Joined::NotYet) => self.entry.lend(packet, self.cache.unwritten_limit()),
+            Some(Joined::FromNext) => {
+                self.entry.lend(packet, self.cache.unwritten_limit());
+                self.joining = None;
+            }
+            Some(Joined::Whole(packets)) => {
+                self.joining = None;
+                packets.iter().for_each(|packet| self.take(packet));
+            }
+            None => {
+                if number > expected {
+                    self.entry.skipped(expected.0..number.0, self.run.request);
+                }
+                self.take(packet);
+            }
+        }
+        self.run.next = Some(PacketNumber(number.0.saturating_add(1)));
+        self.fill.came(now, number, packet.send_time_ms);
+        let segment = self.entry.geometry().place(number.0).map(|place| place.segment);
+        if std::mem::replace(&mut self.run.segment, segment) != segment {
+            self.cache.seal(&self.entry, false);
+        }
+    }
+
+    fn take(&mut self, packet: &Arc<Packet>) {
+        match self.entry.take(packet, self.cache.unwritten_limit()) {
+            Taken::New => {}
+            Taken::Known => self.known(packet.number),
+            Taken::NoRoom => self.end(Turn::NoRoom),
+            Taken::Impossible => self.end(Turn::Impossible),
+        }
+    }
+
+    /// Where much of what follows is known, it need not come again.
+    fn known(&mut self, number: PacketNumber) {
+        if self.run.goal.is_some_and(|goal| number < goal) {
+            return;
+        }
+        let far = number.0.saturating_add(FAR);
+        // The end is near enough to be waited for: it tells that it is the end.
+        if self.run.cut.is_some_and(|cut| number.0 <= cut.0.saturating_add(FAR)) {
+            // Its end comes by itself, and to stop what has just ended confuses some servers.
+            return;
+        }
+        let is_near_the_end = far >= self.entry.opened().description.packet_count;
+        if !is_near_the_end && self.entry.gap(number).is_none_or(|gap| gap.start > far) {
+            self.end(Turn::Known);
+        }
+    }
+
+    fn end(&mut self, turn: Turn) {
+        self.run.is_over = true;
+        self.fill.turn(turn);
+    }
+
+    fn ended(&mut self, end: &End) {
+        match end {
+            End::Complete => {
+                if let Some(behind) = self.run.next.or(self.run.asked).filter(|_| self.run.cut.is_none()) {
+                    self.entry.ended(behind.0, self.run.request);
+                }
+                self.end(Turn::Ended);
+            }
+            End::Failed(refusal) => self.end(Turn::Failed(refusal.clone())),
+        }
+    }
+}
+
+/// Shared by the session, which fills it, and its driver, which begins runs.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) intake: Arc<Mutex<Intake>>,
+    pub(super) filling: Arc<Filling>,
+}
+
+/// A viewer that comes meanwhile lifts a limit: no longer than this is it not noticed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Sink for Way {
+    fn push_all(&mut self, items: &mut Vec<Next>) {
+        let now = Instant::now();
+        let bytes =
+            items.iter().map(|item| if let Next::Packet(packet) = item { packet.bytes.len() as u64 } else { 0 });
+        let bytes = bytes.sum();
+        self.filling.throttle.came(now, bytes);
+        self.filling.way.came(now, bytes);
+        let mut intake = self.intake.lock();
+        let marks = intake.entry.marks();
+        if marks.gave_up || marks.retired {
+            intake.end(Turn::NoRoom);
+        }
+        for item in items.drain(..) {
+            match item {
+                Next::Packet(packet) => intake.packet(now, &packet),
+                Next::Ended(end) => intake.ended(&end),
+                // Content that may be kept has one entry.
+                Next::Changed(_) => intake.end(Turn::Impossible),
+                Next::Skipped { .. } | Next::Resumed | Next::Nothing => {}
+            }
+        }
+        intake.entry.ring();
+    }
+
+    fn set_changing(&mut self, _is_changing: bool) {}
+
+    /// An origin never waits for a disk: what can't be written is not stored. It waits where an operator wants it slow.
+    fn is_full(&self) -> bool {
+        self.filling.throttled(Instant::now()).is_some()
+    }
+
+    fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let wait = self.filling.throttled(Instant::now()).unwrap_or_default();
+        Box::pin(sleep(wait.min(LOOK_AGAIN)))
+    }
+}
