@@ -5,6 +5,7 @@ Written from the ASF specification alone, on purpose without a look at the Rust 
 
 from __future__ import annotations
 
+import functools
 import struct
 import uuid
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ class _Layout:
         self.end = len(data)
         if (self.length_flags >> 5) & 3 and self.packet_length <= self.end:
             self.end = self.packet_length
+
+
+def layout(data):
+    """Where the fields of a packet stand."""
+    return _Layout(data)
 
 
 def parse_packet(data):
@@ -246,9 +252,10 @@ class AsfHeader:
 class AsfFile:
     """A whole file in memory: header and packets by number."""
 
-    def __init__(self, path):
-        with open(path, "rb") as file:
-            data = file.read()
+    def __init__(self, path=None, data=None):
+        if data is None:
+            with open(path, "rb") as file:
+                data = file.read()
         self.header = AsfHeader(data)
         size, first = self.header.packet_size, self.header.size
         self.packets = [data[at : at + size] for at in range(first, first + self.header.packet_count * size, size)]
@@ -285,9 +292,18 @@ class AsfFile:
 
     def packet_at(self, seconds):
         """The packet of the last key frame at or before a content time."""
-        presentation = seconds * 1000 + self.header.preroll_ms
-        keys = [number for number in range(len(self.parsed)) if self.has_key(number)]
-        return max((n for n in keys if self.presentation(n) <= presentation + 1), default=0)
+        keys = self.key_packets
+        times = [time for time in keys if time <= seconds * 1000 + self.header.preroll_ms + 1]
+        return keys[max(times)] if times else 0
+
+    @functools.cached_property
+    def key_packets(self):
+        """Where the first of the key frames of each presentation time begins."""
+        keys = {}
+        for number in range(len(self.parsed)):
+            if self.has_key(number):
+                keys.setdefault(self.presentation(number), number)
+        return keys
 
     def presentation(self, number):
         """When the object that a viewer can begin with is to be shown, in ms with the preroll."""

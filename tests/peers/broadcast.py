@@ -53,23 +53,13 @@ class Encoder:
     def _header(self, file_id, created, width, left_open):
         """`left_open`: what stands in the sizes, counts and durations that a broadcast can't know."""
         file_id = bytes([file_id]) * 16
-        properties = struct.pack("<16sQQQQQQIIII", file_id, left_open, created * _ONE_DAY, left_open, left_open, left_open,
-                                 self.preroll_ms, 1, self.packet_size, self.packet_size, self.bit_rate)
-        objects = [_object(asf.FILE_PROPERTIES, properties), _object(_EXTENSION, _RESERVED_1 + struct.pack("<HI", 6, 0))]
+        objects = [file_properties(file_id, created, self.preroll_ms, self.packet_size, self.bit_rate, flags=1, size=left_open,
+                                   count=left_open, play=left_open, send=left_open),
+                   _object(_EXTENSION, _RESERVED_1 + struct.pack("<HI", 6, 0))]
         for stream in self.streams:
-            if stream == AUDIO:
-                kind, specific = asf.AUDIO, struct.pack("<HHIIHHH", 0x161, 1, 22050, 2000, 93, 16, 0)
-            else:
-                size = (width // stream, 240 // stream)
-                info = struct.pack("<IiiHH4sIiiII", 40, *size, 1, 24, b"WMV2", 0, 0, 0, 0, 0)
-                kind, specific = asf.VIDEO, struct.pack("<IIBH", *size, 2, len(info)) + info
-            body = struct.pack("<16s16sQIIHI", kind, _NO_CORRECTION, 0, len(specific), 0, stream, 0) + specific
-            objects.append(_object(asf.STREAM_PROPERTIES, body))
-        rates = b"".join(struct.pack("<HI", s, self.bit_rate // len(self.streams)) for s in self.streams)
-        objects.append(_object(_BIT_RATES, struct.pack("<H", len(self.streams)) + rates))
-        body = b"".join(objects)
-        head = asf.HEADER + struct.pack("<QIBB", 30 + len(body), len(objects), 1, 2)
-        return head + body + asf.DATA + struct.pack("<Q16sQ", asf.DATA_OBJECT_HEAD, file_id, 0) + b"\x01\x01"
+            objects.append(stream_properties(stream, asf.AUDIO if stream == AUDIO else asf.VIDEO, width // stream, 240 // stream))
+        objects.append(bit_rates({stream: self.bit_rate // len(self.streams) for stream in self.streams}))
+        return header_object(objects, file_id)
 
     # -- packets --
 
@@ -146,6 +136,36 @@ def _object(guid, body):
     return guid + struct.pack("<Q", 24 + len(body)) + body
 
 
+def header_object(objects, file_id, packets=0, data_size=asf.DATA_OBJECT_HEAD):
+    """A Header Object and the head of the Data Object (ASF 3.1, 5.1)."""
+    body = b"".join(objects)
+    head = asf.HEADER + struct.pack("<QIBB", 30 + len(body), len(objects), 1, 2)
+    return head + body + asf.DATA + struct.pack("<Q16sQ", data_size, file_id, packets) + b"\x01\x01"
+
+
+def file_properties(file_id, created, preroll_ms, packet_size, bit_rate, *, flags, count, play, send, size=0):
+    """ASF 3.2; `created` in days, `play` and `send` in 100 ns."""
+    return _object(asf.FILE_PROPERTIES, struct.pack("<16sQQQQQQIIII", file_id, size, created * _ONE_DAY, count, play, send,
+                                                    preroll_ms, flags, packet_size, packet_size, bit_rate))
+
+
+def stream_properties(number, kind, width, height):
+    """ASF 3.3, for a video or a sound."""
+    if kind == asf.AUDIO:
+        specific = struct.pack("<HHIIHHH", 0x161, 1, 22050, 2000, 93, 16, 0)
+    else:
+        info = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"WMV2", 0, 0, 0, 0, 0)
+        specific = struct.pack("<IIBH", width, height, 2, len(info)) + info
+    body = struct.pack("<16s16sQIIHI", kind, _NO_CORRECTION, 0, len(specific), 0, number, 0) + specific
+    return _object(asf.STREAM_PROPERTIES, body)
+
+
+def bit_rates(rates):
+    """Stream Bitrate Properties, ASF 3.12: bit rates by stream number."""
+    records = b"".join(struct.pack("<HI", number, rate) for number, rate in rates.items())
+    return _object(_BIT_RATES, struct.pack("<H", len(rates)) + records)
+
+
 class Station:
     """A name on the strict origin under which an encoder is on the air, after which another one may be.
 
@@ -153,7 +173,7 @@ class Station:
     many seconds ago; `anywhere`: it begins just there, key frame or not.
     """
 
-    kind = "station"
+    kind, auth, think, refuses, hangs, gates = "station", "", 0.0, None, False, True
 
     def __init__(self, name, encoder, *, age=60.0, reach=0.0, anywhere=False, attributes=mmsp.BROADCAST, header_pause=0.0):
         self.name, self.reach, self.anywhere, self.attributes = name, reach, anywhere, attributes
@@ -184,6 +204,12 @@ class Station:
         encoder = self.files[entry]
         number = max(0, self.live(entry) - int(self.reach * 1000 / encoder.step_ms))
         return number if self.anywhere else encoder.key_packet(number)
+
+    def edition(self):
+        return self
+
+    def breaks_now(self, sent):
+        return False
 
     # -- commands --
 

@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import time
 
-import mmsp
 from broadcast import Encoder, Station
 from judge import Judge
 from strict_client import Client, Refused, Silent
@@ -85,10 +84,17 @@ class Proxy:
         host, _, port = self.bound["mms"].rpartition(":")
         return host.strip("[]"), int(port)
 
-    async def http(self, path):
+    @property
+    def admin(self):
+        return f"http://{self.bound['admin']}"
+
+    async def http(self, path, method="GET", body=None):
         host, _, port = self.bound["admin"].rpartition(":")
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        sent = b"" if body is None else json.dumps(body).encode()
+        kind = "Content-Type: application/json\r\n" if sent else ""
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{kind}"
+                     f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
         answer = await asyncio.wait_for(reader.read(-1), 10)
         writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -115,6 +121,12 @@ class Proxy:
         """Resident bytes."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read())[1]) * 1024
+
+    async def kill(self):
+        """As by a power cut, but for what the kernel has."""
+        self.process.kill()
+        await self.process.wait()
+        self.reader.cancel()
 
     async def stop(self, timeout=10.0):
         if self.process.returncode is None:
@@ -180,7 +192,7 @@ class Lab:
 
     async def proxy(self, routes=(), forward=(), **sections):
         config = {"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"}, "routes": list(routes),
-                  "forward": {"allow": list(forward)}, "drain": "1s", "split": {"linger": "500ms"}}
+                  "forward": {"allow": list(forward)}, "drain": "1s", "split": {"linger": "500ms"}, "cache": {"dir": ""}}
         config.update(sections)
         path = os.path.join(self.directory, f"proxy-{len(self.proxies)}.yaml")
         with open(path, "w", encoding="utf-8") as file:
@@ -237,6 +249,16 @@ async def refusal(work):
     except Silent as silent:
         raise Failed(f"no refusal but silence: {silent}") from None
     raise Failed("was not refused")
+
+
+async def started_or_refused(work):
+    """The HRESULT of a refusal; `None` where there is none."""
+    try:
+        await work
+    except Refused as refused:
+        expect(refused.hr & 0x80000000, f"it is refused with 0x{refused.hr:X}")
+        return refused.hr
+    return None
 
 
 def expect_hr(hr, *wanted):

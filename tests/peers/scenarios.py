@@ -30,7 +30,6 @@ for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
     importlib.import_module(os.path.basename(path)[:-3])
 
 
-
 def make_clips(directory):
     """Small files from ffmpeg's test sources."""
     clips = {}
@@ -79,7 +78,7 @@ async def run_all(options):
     clips = make_clips(directory)
     options.files = {name: asf.AsfFile(path) for name, path in clips.items()}
     gate = asyncio.Semaphore(options.jobs)
-    chosen = [s for s in SCENARIOS if options.only in s[0]]
+    chosen = [s for s in SCENARIOS if options.only in s[0] or options.only in s[1].__module__]
 
     async def gated(number, name, function, limit):
         async with gate:
@@ -97,7 +96,7 @@ async def run_all(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the mmsproxy executable")
-    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name has this in it")
+    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name, or whose file's, has this in it")
     parser.add_argument("--jobs", type=int, default=6, help="scenarios at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the 200 viewers watch")
     parser.add_argument("--keep", action="store_true", help="keep the configs")

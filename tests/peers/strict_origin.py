@@ -30,6 +30,8 @@ NO_LIMIT = (0, 0x00FFFFFF)
 class Point:
     """What one name stands for: a file, a looped file as a broadcast, or files one after the other."""
 
+    auth, think, refuses, hangs, speed, attributes, gates = "", 0.0, None, False, None, None, True  # see `Title`
+
     def __init__(self, name, paths, kind="file", ends=None):
         self.name, self.kind, self.ends = name, kind, ends
         self.files = [path if isinstance(path, asf.AsfFile) else asf.AsfFile(path) for path in paths]
@@ -42,6 +44,19 @@ class Point:
     def header(self, entry=0):
         header = self.files[entry].header
         return header.as_broadcast() if self.kind == "broadcast" else header.bytes
+
+    def edition(self):
+        return self
+
+    def form(self, data):
+        """A packet without its padding."""
+        return asf.strip(data)
+
+    def skips_now(self, number, waiting):
+        return False
+
+    def breaks_now(self, sent):
+        return False
 
     def live_location(self, speed):
         """Where a broadcast is now."""
@@ -79,6 +94,8 @@ class Config:
     port: int = 0
     log: object = None
     hold_entries: float = 0.0  # after a StreamChange, wait for the client's start at most so long
+    way: object = None  # a `Way` that all sessions share
+    any_query: bool = False  # a name that is not there is looked up without its query
 
 
 class Origin:
@@ -161,6 +178,18 @@ class Origin:
         asked = {e["session"] for e in self.messages("OpenFile") if e["fields"]["file_name"].split("\0")[0] == name}
         return [session for session in self.sessions if session.number in asked]
 
+    def opens(self, name):
+        """How often this content was opened with success."""
+        return sum(e["event"] == "opened" and e["content"] == name for e in self.log)
+
+    def played(self, name):
+        """The sessions that were sent media of this content."""
+        return [session for session in self.sessions if session.point and session.point.name == name and session.numbers]
+
+    def media(self, name):
+        """Media bytes sent of this content, over all sessions."""
+        return sum(session.media_bytes for session in self.played(name))
+
     def at_once(self, name):
         """How many sessions at most had this content open at a time."""
         return max((e["at_once"] for e in self.log if e["event"] == "opened" and e["content"] == name), default=0)
@@ -195,16 +224,17 @@ class Session:
         self.sent, self.received = 0, 0
         self.began = time.monotonic()
         self.name = mmsp.SubscriberName("")
-        self.point, self.entry, self.opened, self.closed_file = None, 0, False, False
+        self.found, self.point, self.entry, self.opened, self.closed_file = None, None, 0, False, False
         self.asked_pair = False
         self.client_id = random.SystemRandom().getrandbits(32)
         self.scheme, self.next_shared, self.next_header, self.next_play = None, 1, 1, 9
         self.selection, self.switched, self.joined, self.replacing = {}, False, set(), {}
         self.sequence, self.incarnation, self.last_start, self.start_outstanding = 0, None, None, False
         self.streaming, self.media_sent, self.stalled = None, 0, False
+        self.media_bytes, self.numbers = 0, []  # LocationIds, in the order in which they were sent
         self.log_due, self.log_due_since = None, 0.0
         self.pings = []
-        self.challenge, self.nonce = None, os.urandom(8)
+        self.challenge, self.nonce, self.auth = None, os.urandom(8), ""
 
     # -- the record --
 
@@ -235,6 +265,10 @@ class Session:
             if message.name not in (*allowed, "Pong", "CloseFile"):
                 self.deviate("3.1.5", f"{message.name} before the reply to {to}")
         self.send(name, **fields)
+
+    @property
+    def below_9(self):
+        return int(self.config.version.split(".")[0]) < 9
 
     def fault(self):
         name = self.point.name if self.point else None
@@ -406,7 +440,7 @@ class Session:
             self.writer.write(bytes(packet))
             return
         await self.reply("Connect", "ReportConnectedEX", server_version_info=self.config.version,
-                         authen_package=self.config.auth.upper())
+                         authen_package=self._package().upper())
         self.state = "funnel"
         if self.config.ping_early:
             self.pings.append(time.monotonic())
@@ -438,23 +472,35 @@ class Session:
             await self.reply("OpenFile", "ReportRedirect", redirect_type=1, location=url)
             await self.writer.drain()
             raise Over
-        if self.config.auth and not self._accepts(message.token_data, first=True):
+        self.found = self._look_up()
+        if self.found and self.found.hangs:
+            await asyncio.Event().wait()
+        if self.found and self.found.think:
+            await asyncio.sleep(self.found.think)
+        self.auth = self.found and self.found.auth or self.config.auth
+        if self.auth and not self._accepts(message.token_data, first=True):
             await self._send_challenge(message, self._first_challenge())
             return
         await self._open(message)
 
+    def _look_up(self):
+        points = self.origin.points
+        name = self.file_name.partition("?")[0] if self.config.any_query else self.file_name
+        point = points.get(self.file_name) or points.get(name)
+        return point and point.edition()
+
     async def _open(self, message):
-        self.point = self.origin.points.get(self.file_name)
-        if self.point is None:
-            await self.reply(message.name, "ReportOpenFile", hr=mmsp.NS_E_FILE_NOT_FOUND,
-                             play_incarnation=message.play_incarnation, open_file_id=0)
+        if self.found is None or self.found.refuses is not None:
+            hr = self.found.refuses if self.found else mmsp.NS_E_FILE_NOT_FOUND
+            await self.reply(message.name, "ReportOpenFile", hr=hr, play_incarnation=message.play_incarnation, open_file_id=0)
             self.state = "open"
             return
+        self.point = self.found
         header, kind = self.point.file.header, self.point.kind
         attributes = {"file": mmsp.CANSEEK | (mmsp.CANSTRIDE if header.video else 0), "broadcast": mmsp.BROADCAST,
                       "playlist": mmsp.PLAYLIST, "broadcast-playlist": mmsp.BROADCAST | mmsp.PLAYLIST,
-                      "station": getattr(self.point, "attributes", 0)}[kind]
-        endless = kind in ("broadcast", "station")
+                      "station": 0}[kind] if self.point.attributes is None else self.point.attributes
+        endless = kind in ("broadcast", "station") or kind == "file" and bool(attributes & mmsp.BROADCAST)
         duration = 0.0 if endless else header.duration
         if kind == "station":
             self.entry = self.point.entry
@@ -462,18 +508,22 @@ class Session:
         if self.fault() == "huge-header":
             size = 0x7FFFFFFF
         self.opened, self.state = True, "block"
-        at_once = sum(s.opened and not s.ended and s.point is self.point for s in self.origin.sessions)
+        at_once = sum(s.opened and not s.ended and s.point.name == self.point.name for s in self.origin.sessions)
         self.record("opened", content=self.point.name, at_once=at_once)
         await self.reply(message.name, "ReportOpenFile", play_incarnation=message.play_incarnation,
                          open_file_id=self.config.file_id, file_attributes=attributes, file_duration=duration,
                          file_blocks=int(-(-duration // 1)), file_packet_size=header.packet_size,
-                         file_packet_count=0 if endless else len(self.point.file.packets),
+                         file_packet_count=0 if endless else header.packet_count,
                          file_bit_rate=header.max_bit_rate, file_header_size=size)
 
     # -- authentication: Basic by its rule, NTLM as three fixed tokens of which the last is bound to this connection --
 
     def _first_challenge(self):
-        return mmsp.utf16('realm="strict"\0') if self.config.auth == "basic" else bytes(2)
+        return mmsp.utf16('realm="strict"\0') if self.auth == "basic" else bytes(2)
+
+    def _package(self):
+        """What Connect is told: the scheme of all content, or of some."""
+        return self.config.auth or next((point.auth for point in self.origin.points.values() if point.auth), "")
 
     async def _send_challenge(self, message, token):
         self.challenge = random.getrandbits(32)
@@ -482,7 +532,7 @@ class Session:
                          cookie=self.challenge, token=token)
 
     def _accepts(self, token, first=False):
-        if self.config.auth == "basic":
+        if self.auth == "basic":
             want = base64.b64encode(f"{self.config.user}:{self.config.password}".encode()) + b"\0"
             return token == want
         return not first and mmsp.ntlm_token(token) == ntlm_authenticate(self.nonce, self.config.password)
@@ -491,7 +541,7 @@ class Session:
         self._expect(message, "auth")
         if message.cookie != self.challenge:
             self.deviate("2.2.4.24", f"cookie is {message.cookie}, not {self.challenge}")
-        if self.config.auth == "ntlm":
+        if self.auth == "ntlm":
             if message.token[:2] != b"\0\0":
                 self.deviate("2.2.4.24", "an NTLM pToken that does not begin with two zero bytes")
             if mmsp.ntlm_token(message.token) == mmsp.NEGOTIATE:
@@ -602,7 +652,7 @@ class Session:
         self._check_file_id(message)
         self._check_incarnation(message)
         accel = message.fields.get("dw_accel_bandwidth")
-        if accel is not None and int(self.config.version.split(".")[0]) < 9:
+        if accel is not None and self.below_9:
             self.record("note", note="accel fields to a server below 9", section="3.1.4.2.1")
         if not self.switched:
             if self.name.wms4:
@@ -615,6 +665,8 @@ class Session:
             self.streaming = None
         if not changing and self.point.kind in ("broadcast", "station"):
             self.joined = set()  # it goes on elsewhere than where it stopped
+        if not self.point.gates:
+            self.joined = set(self.selection)
         self.last_start = message.play_incarnation
         fields = {"tiger_file_id": self.config.file_id} if answer == "ReportStartedPlaying" else {}
         await self.reply(message.name, answer, play_incarnation=message.play_incarnation, **fields)
@@ -662,8 +714,8 @@ class Session:
                 if not await self._change(entry):
                     return
                 location = 0
-            await self._send_entry(location, rate, until, message.fields.get("dw_accel_bandwidth", 0),
-                                   message.fields.get("dw_accel_duration", 0))
+            accel = (0, 0) if self.below_9 else (message.fields.get(f"dw_accel_{what}", 0) for what in ("bandwidth", "duration"))
+            await self._send_entry(location, rate, until, *accel)
         self._end_of_stream(0)
         self.state = "ready"
 
@@ -692,8 +744,7 @@ class Session:
             self.log_due, self.log_due_since = "end of the stream", time.monotonic()
 
     async def _change(self, entry):
-        below_9 = int(self.config.version.split(".")[0]) < 9
-        self._end_of_stream(0 if below_9 else 1)
+        self._end_of_stream(0 if self.below_9 else 1)
         self.entry = entry
         header = self.point.files[entry].header
         self.state, self.held = "changing", asyncio.Event()
@@ -716,20 +767,24 @@ class Session:
         began = time.monotonic()
         first = file.send_time(min(location, len(file.packets) - 1) if not endless else location)
         step, bits, lead_ms = 1 if rate > 0 else -1, 0, 0
+        speed = self.config.speed if point.speed is None else point.speed
         while endless or 0 <= location < len(file.packets):
             sent_at = file.send_time(location)
             if until is not None and sent_at >= until:
                 break
             if point.ends is not None and endless and sent_at >= point.ends * 1000:
                 break
-            due = began + max(0, abs(sent_at - first) - lead_ms) / 1000 / (abs(rate) * self.config.speed)
-            if accel_bandwidth and abs(sent_at - first) < accel_ms:
+            due = began + max(0, abs(sent_at - first) - lead_ms) / 1000 / (abs(rate) * speed)
+            if accel_bandwidth and speed < float("inf") and abs(sent_at - first) < accel_ms:
                 # 3.2.5.11: so much content at that bit rate; from then on real time, ahead by what was gained.
                 due = began + bits / accel_bandwidth
-                lead_ms = max(0, abs(sent_at - first) - (due - began) * 1000 * self.config.speed)
+                lead_ms = max(0, abs(sent_at - first) - (due - began) * 1000 * speed)
             delay = due - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
+            if point.skips_now(location, self.writer.transport.get_write_buffer_size()):
+                location += step
+                continue
             packet = file.looped(location) if endless else file.packets[location]
             if abs(rate) != 1:
                 video = set(file.header.video)
@@ -738,13 +793,17 @@ class Session:
                 data = asf.select(packet, self._wanted)
             if data is not None:
                 if self.config.strip and not self.name.wms4:
-                    data = asf.strip(data)
+                    data = point.form(data)
                 await self._send_media(location, data)
                 bits += len(data) * 8
             location += step
 
     async def _send_media(self, location, data):
         if self.stalled:
+            await asyncio.Event().wait()
+        if self.point.breaks_now(self.media_bytes):
+            self.record("broken", at=location)
+            self.abort()
             await asyncio.Event().wait()
         if self.media_sent >= self.config.fault_after:
             fault = self.fault()
@@ -760,6 +819,10 @@ class Session:
         self.writer.write(mmsp.data_packet(location, self.incarnation & 0xFF, self.sequence & 0xFF, data))
         self.sequence += 1
         self.media_sent += 1
+        self.media_bytes += len(data)
+        self.numbers.append(location)
+        if self.config.way:
+            await self.config.way.take(len(data) + 8)
         await self.writer.drain()
 
     # -- the end --

@@ -222,11 +222,15 @@ def collect(options, lab):
         return
     origin = lab.origin()
     reverse = lab.serve({"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"},
+                         "cache": {"dir": lab.path("cache"), "min_free": 0},
                          "routes": [{"origin": f"mms://{origin.address()}"}]})
     base = reverse.address()
     yield from tests_at(lab, "through a reverse route", base)
-    ports = [base.rpartition(":")[2], origin.address().rpartition(":")[2]]
-    yield "tshark_finds_nothing_malformed on both sides", tshark_finds_nothing_malformed, (lab, base, ports)
+    # Without a cache, so that there are two sides.
+    relay = lab.serve({"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"},
+                       "routes": [{"origin": f"mms://{origin.address()}"}]}).address()
+    ports = [relay.rpartition(":")[2], origin.address().rpartition(":")[2]]
+    yield "tshark_finds_nothing_malformed on both sides", tshark_finds_nothing_malformed, (lab, relay, ports)
 
     yield "players_of_all_kinds_share_one_session at the embedded origin", splits.players_of_all_kinds_share_one_session, (
         lab, lab.origin())

@@ -139,7 +139,7 @@ class Lab:
     def serve(self, config):
         path = self.path("proxy.yaml")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({"drain": "1s"} | config, file)
+            json.dump({"drain": "1s", "cache": {"dir": ""}} | config, file)
         return self.start(self.binary, "serve", "--config", path, "--log-format", "json")
 
     def stop(self):
