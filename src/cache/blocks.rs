@@ -194,8 +194,7 @@ fn unreadable(cache: &Cache, entry: &Entry, segment: u32, error: &ReadError) {
 fn read_block(entry: &Entry, id: Id) -> Result<Block, ReadError> {
     let header = entry.dir().read_header(id.segment)?;
     let slots = entry.dir().read_block(id.block, &header)?;
-    let geometry = entry.geometry();
-    let first = geometry.first_packet(id.segment) + u64::from(geometry.first_slot(id.block));
+    let first = entry.geometry().first_of_block(id.segment, id.block);
     Ok(Block::from_disk(PacketNumber(first), &slots))
 }
 

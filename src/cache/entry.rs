@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::block::{Block, Slot};
-use super::disk::{EntryDir, Geometry, Place};
+use super::disk::{EntryDir, Geometry, Meta, Place};
 use super::keeper::Room;
 use super::segment::{OnDisk, Segment};
 use super::summary;
@@ -79,6 +79,14 @@ pub struct Marks {
     pub gave_up: bool,
     /// Another generation took its place, or it was purged.
     pub retired: bool,
+}
+
+impl Marks {
+    /// As they were kept.
+    pub(super) fn of(meta: &Meta) -> Self {
+        let Meta { created, validated, last_used, plays, guarded, set_aside, .. } = *meta;
+        Self { created, validated, last_used, plays, guarded, set_aside, ..Self::default() }
+    }
 }
 
 /// What is there at a place.
@@ -501,18 +509,8 @@ impl Entry {
     /// Packets that are present and that are absent in memory alone: no disk has them yet.
     pub fn unsealed_counts(&self) -> (u64, u64) {
         let state = self.state.lock();
-        let mut counts = (0, 0);
-        for known in state.segments.values().filter(|known| known.has_fresh()) {
-            for (at, slot) in (0..).zip(known.fresh_slots()) {
-                match slot {
-                    _ if known.is_on_disk(at) => {}
-                    Slot::Present(_) => counts.0 += 1,
-                    Slot::Absent => counts.1 += 1,
-                    Slot::Unknown => {}
-                }
-            }
-        }
-        counts
+        let fresh = state.segments.values().map(|known| known.fresh_counts(u32::MAX));
+        fresh.fold((0, 0), |(present, absent), (is, is_not)| (present + is, absent + is_not))
     }
 
     fn slots_of(&self, segment: u32, end: Option<u64>) -> u32 {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::description;
-use super::disk::{Found, Slot};
+use super::disk::Found;
 use super::entry::{Entry, Marks};
 use super::keeper::Cache;
 
@@ -50,15 +50,7 @@ impl Facts {
             is_complete: meta.end.is_some_and(|end| present + absent >= end),
             duration_seconds: said.duration_seconds,
             bit_rate: said.bit_rate,
-            marks: Marks {
-                created: meta.created,
-                validated: meta.validated,
-                last_used: meta.last_used,
-                plays: meta.plays,
-                guarded: meta.guarded,
-                set_aside: meta.set_aside,
-                ..Marks::default()
-            },
+            marks: Marks::of(meta),
         }
     }
 
@@ -94,17 +86,10 @@ impl Facts {
 
 /// Packets that are present and that are absent. What can't be read is neither.
 fn counts(found: &Found) -> (u64, u64) {
-    let mut counts = (0, 0);
-    for header in found.segments.iter().filter_map(|listed| found.entry.read_header(listed.index).ok()) {
-        for slot in 0..header.slots() {
-            match header.slot(slot) {
-                Slot::Present(()) => counts.0 += 1,
-                Slot::Absent => counts.1 += 1,
-                Slot::Unknown => {}
-            }
-        }
-    }
-    counts
+    let headers = found.segments.iter().filter_map(|listed| found.entry.read_header(listed.index).ok());
+    headers
+        .map(|header| header.counts())
+        .fold((0, 0), |(present, absent), (is, is_not)| (present + is, absent + is_not))
 }
 
 impl Cache {
@@ -139,6 +124,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::film::until;
     use super::super::testing::{Nobody, cache, keep, packets, settings};
     use super::*;
 
@@ -159,12 +145,7 @@ mod tests {
 
         drop((whole, cache));
         // The threads of the one before let go of it in their own time.
-        let cache = loop {
-            match Cache::open(dir.path(), settings(), std::sync::Arc::new(Nobody)) {
-                Ok(cache) => break cache,
-                Err(_) => std::thread::yield_now(),
-            }
-        };
+        let cache = until(|| Cache::open(dir.path(), settings(), std::sync::Arc::new(Nobody)).ok());
         assert_eq!(cache.facts(|key| key.ends_with('b')), told[1..]);
         assert!(cache.all_loaded().is_empty(), "nothing is loaded for it");
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -77,11 +78,10 @@ struct Registry {
 struct Listed {
     key: String,
     dir: EntryDir,
-    plays: u64,
 }
 
 /// Entries that nobody plays and that stay in memory, with their headers.
-const RECENT: usize = 256;
+const RECENT: NonZeroUsize = NonZeroUsize::new(256).unwrap(); // the compiler sees that it is not zero
 
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,7 +105,7 @@ impl Cache {
             observer,
             registry: Mutex::new(Registry {
                 loaded: HashMap::new(),
-                recent: LruCache::new(std::num::NonZeroUsize::new(RECENT).unwrap_or(std::num::NonZeroUsize::MIN)),
+                recent: LruCache::new(RECENT),
                 listed: HashMap::new(),
                 is_scanned: false,
                 last_generation: 0,
@@ -182,7 +182,7 @@ impl Cache {
         let unwritten = Arc::clone(&self.unwritten);
         let entry = Arc::new(Entry::new(key.to_owned(), Arc::clone(opened), dir.clone(), marks, unwritten));
         let mut registry = self.registry.lock();
-        registry.listed.insert(generation, Listed { key: key.to_owned(), dir, plays: 0 });
+        registry.listed.insert(generation, Listed { key: key.to_owned(), dir });
         registry.keep(&entry);
         Ok(entry)
     }
@@ -213,16 +213,7 @@ impl Cache {
             wanted.map(|(generation, listed)| (*generation, listed.clone())).collect()
         };
         for (generation, listed) in &listed {
-            match self.loaded(&listed.key).filter(|entry| entry.generation() == *generation) {
-                Some(entry) => self.retire(&entry),
-                None => {
-                    self.registry.lock().listed.remove(generation);
-                    self.ledger.remove_all(*generation);
-                    if let Err(error) = listed.dir.remove() {
-                        self.failed(&error, "an entry can't be removed");
-                    }
-                }
-            }
+            self.remove(*generation, listed);
         }
         listed.len()
     }
@@ -317,17 +308,13 @@ impl Cache {
         self.send(Write::Meta(Arc::clone(entry)));
     }
 
-    /// An entry was opened.
+    /// An entry was opened. That is written when something else is, or when its last viewer leaves: an order of plays that is
+    /// some minutes old after a crash harms nobody, and each write waits for the disk.
     pub fn opened(&self, entry: &Arc<Entry>, now: u64) {
         entry.mark(|marks| {
             marks.plays += 1;
             marks.last_used = now;
         });
-        let plays = entry.marks().plays;
-        if let Some(listed) = self.registry.lock().listed.get_mut(&entry.generation()) {
-            listed.plays = plays;
-        }
-        self.save(entry);
     }
 
     /// These files of an entry were played together.
@@ -357,16 +344,12 @@ impl Cache {
         }
     }
 
-    /// Something could not be stored.
-    pub fn note_error(&self, error: &io::Error) {
-        self.observer.error(super::disk::error_label(error));
-    }
-
     pub(super) fn observer(&self) -> &dyn Observer {
         &*self.observer
     }
 
-    pub(super) fn failed(&self, error: &io::Error, what: &'static str) {
+    /// Something could not be stored or read: told and counted.
+    pub fn failed(&self, error: &io::Error, what: &'static str) {
         warn!(%error, "{what}");
         self.observer.error(super::disk::error_label(error));
     }
@@ -396,15 +379,7 @@ impl Cache {
     fn load(&self, found: &Found) -> Option<Arc<Entry>> {
         let meta = &found.meta;
         let opened = description::decode(&meta.description, &meta.header)?;
-        let marks = Marks {
-            created: meta.created,
-            validated: meta.validated,
-            last_used: meta.last_used,
-            plays: meta.plays,
-            guarded: meta.guarded,
-            set_aside: meta.set_aside,
-            ..Marks::default()
-        };
+        let marks = Marks::of(meta);
         let (opened, unwritten) = (Arc::new(opened), Arc::clone(&self.unwritten));
         let entry = Entry::new(meta.key.clone(), opened, found.entry.clone(), marks, unwritten);
         entry.ends(meta.end);
@@ -464,32 +439,33 @@ impl Cache {
         }
         self.observer.evicted(victims.len());
         for id in victims {
-            let (entry, dir) = {
+            let (entry, listed) = {
                 let registry = self.registry.lock();
                 let Some(listed) = registry.listed.get(&id.generation) else { continue };
                 let entry = registry.loaded(&listed.key).filter(|entry| entry.generation() == id.generation);
-                (entry, listed.dir.clone())
+                (entry, listed.clone())
             };
             if let Some(entry) = entry {
                 entry.lost_file(id.segment);
             }
             self.blocks.forget(id.generation, id.segment);
-            if let Err(error) = dir.remove_segment(id.segment) {
+            if let Err(error) = listed.dir.remove_segment(id.segment) {
                 self.failed(&error, "a file can't be removed");
             }
             if !self.ledger.has_any(id.generation) {
-                self.remove_empty(id.generation);
+                // Its last: nothing of it is worth being kept.
+                self.remove(id.generation, &listed);
             }
         }
     }
 
-    /// The last file of an entry went: nothing of it is worth being kept.
-    fn remove_empty(&self, generation: u64) {
-        let Some(listed) = self.registry.lock().listed.get(&generation).cloned() else { return };
+    /// Takes away an entry, in memory or not.
+    fn remove(&self, generation: u64, listed: &Listed) {
         match self.loaded(&listed.key).filter(|entry| entry.generation() == generation) {
             Some(entry) => self.retire(&entry),
             None => {
                 self.registry.lock().listed.remove(&generation);
+                self.ledger.remove_all(generation);
                 if let Err(error) = listed.dir.remove() {
                     self.failed(&error, "an entry can't be removed");
                 }
@@ -511,7 +487,7 @@ impl Registry {
     }
 
     fn keep(&mut self, entry: &Arc<Entry>) {
-        if self.loaded.len() >= 2 * RECENT.max(self.recent.len()) {
+        if self.loaded.len() >= 2 * RECENT.get().max(self.recent.len()) {
             self.loaded.retain(|_, entry| entry.strong_count() > 0);
         }
         self.loaded.insert(entry.key().to_owned(), Arc::downgrade(entry));
@@ -520,7 +496,7 @@ impl Registry {
 
     fn list(&mut self, found: &Found) {
         self.last_generation = self.last_generation.max(found.meta.generation);
-        let listed = Listed { key: found.meta.key.clone(), dir: found.entry.clone(), plays: found.meta.plays };
+        let listed = Listed { key: found.meta.key.clone(), dir: found.entry.clone() };
         self.listed.entry(found.meta.generation).or_insert(listed);
     }
 }
@@ -803,9 +779,9 @@ mod tests {
         assert!(cache.reserve(1).is_none());
         let entry = cache.create(KEY, &film.opened, 1).unwrap();
         assert!(!cache.make_room(&entry));
-        cache.note_error(&ErrorKind::StorageFull.into());
-        cache.note_error(&ErrorKind::QuotaExceeded.into());
-        cache.note_error(&ErrorKind::PermissionDenied.into());
+        cache.failed(&ErrorKind::StorageFull.into(), "a test fails");
+        cache.failed(&ErrorKind::QuotaExceeded.into(), "a test fails");
+        cache.failed(&ErrorKind::PermissionDenied.into(), "a test fails");
         assert_eq!(home.said.errors(), ["disk_full", "disk_full", "io"]);
     }
 

@@ -41,11 +41,8 @@ impl Packets {
 
     /// How many are present, and how many are absent at the origin.
     pub fn counts(&self) -> (u64, u64) {
-        let count = |wanted| {
-            let slots = self.headers.iter().flat_map(|header| (0..header.slots()).map(|slot| header.slot(slot)));
-            slots.filter(|slot| *slot == wanted).count() as u64
-        };
-        (count(Slot::Present(())), count(Slot::Absent))
+        let counts = self.headers.iter().map(SegmentHeader::counts);
+        counts.fold((0, 0), |(present, absent), (is, is_not)| (present + is, absent + is_not))
     }
 
     /// Hands on each number of which something is known, in order.
@@ -58,11 +55,10 @@ impl Packets {
     ) -> Result<(), PacketsError> {
         let geometry = self.dir.geometry();
         for header in &self.headers {
-            let first = geometry.first_packet(header.index());
             for block in 0..header.blocks() {
-                let first_slot = geometry.first_slot(block);
-                for (slot, packet) in (first_slot..).zip(self.dir.read_block(block, header)?) {
-                    let number = first + u64::from(slot);
+                let first = geometry.first_of_block(header.index(), block);
+                let slots = geometry.first_slot(block)..;
+                for ((number, slot), packet) in (first..).zip(slots).zip(self.dir.read_block(block, header)?) {
                     // The file may be a fuller one by now: what was not known at first is left out.
                     match (header.slot(slot), packet) {
                         (Slot::Present(()), Slot::Present(packet)) => take(number, Some(packet))?,

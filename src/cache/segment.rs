@@ -38,21 +38,20 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Out of what is known of each slot: `Some(true)` is present, `Some(false)` absent.
-    pub fn new(slots: impl Iterator<Item = Option<bool>>) -> Self {
+    /// Out of what is known of each slot, in order.
+    pub fn new<P>(slots: impl Iterator<Item = disk::Slot<P>>) -> Self {
         let mut presence = Self::default();
-        for (slot, is_present) in slots.enumerate() {
-            if slot % 64 == 0 {
+        for (at, slot) in slots.enumerate() {
+            if at % 64 == 0 {
                 presence.known.push(0);
             }
-            let Some(is_present) = is_present else { continue };
-            if let Some(word) = presence.known.last_mut() {
-                *word |= 1 << (slot % 64);
+            match slot {
+                disk::Slot::Unknown => continue,
+                disk::Slot::Absent => presence.absent += 1,
+                disk::Slot::Present(_) => presence.present += 1,
             }
-            if is_present {
-                presence.present += 1;
-            } else {
-                presence.absent += 1;
+            if let Some(word) = presence.known.last_mut() {
+                *word |= 1 << (at % 64);
             }
         }
         presence
@@ -60,15 +59,23 @@ impl Presence {
 
     /// As a file says.
     pub fn of(header: &SegmentHeader) -> Self {
-        Self::new((0..header.slots()).map(|slot| match header.slot(slot) {
-            disk::Slot::Unknown => None,
-            disk::Slot::Absent => Some(false),
-            disk::Slot::Present(()) => Some(true),
-        }))
+        Self::new((0..header.slots()).map(|slot| header.slot(slot)))
     }
 
     fn is_known(&self, slot: u32) -> bool {
         self.known.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+}
+
+impl OnDisk {
+    /// What a file of these has.
+    pub fn of<P>(slots: &[disk::Slot<P>]) -> Self {
+        let presence = Presence::new(slots.iter().map(disk::Slot::as_ref));
+        if slots.iter().all(disk::Slot::is_known) {
+            Self::Whole { absent: presence.absent }
+        } else {
+            Self::Part(Arc::new(presence))
+        }
     }
 }
 
@@ -123,27 +130,27 @@ impl Segment {
 
     /// Present and absent, of the first `slots`.
     pub fn counts(&self, slots: u32) -> (u64, u64) {
-        if self.fresh_known == 0 {
-            return match &self.file {
-                None => (0, 0),
-                Some(OnDisk::Whole { absent }) => (u64::from(slots.saturating_sub(*absent)), u64::from(*absent)),
-                Some(OnDisk::Part(presence)) => (presence.present.into(), presence.absent.into()),
-            };
-        }
-        let (mut present, mut absent) = match &self.file {
+        let (present, absent) = match &self.file {
             Some(OnDisk::Whole { absent }) => (u64::from(slots.saturating_sub(*absent)), u64::from(*absent)),
             Some(OnDisk::Part(presence)) => (presence.present.into(), presence.absent.into()),
             None => (0, 0),
         };
+        let (fresh_present, fresh_absent) = self.fresh_counts(slots);
+        (present + fresh_present, absent + fresh_absent)
+    }
+
+    /// Present and absent in memory alone, of the first `slots`.
+    pub fn fresh_counts(&self, slots: u32) -> (u64, u64) {
+        let mut counts = (0, 0);
         for (slot, known) in (0..slots).zip(&self.fresh) {
             match known {
                 _ if self.is_on_disk(slot) => {}
                 Slot::Unknown => {}
-                Slot::Absent => absent += 1,
-                Slot::Present(_) => present += 1,
+                Slot::Absent => counts.1 += 1,
+                Slot::Present(_) => counts.0 += 1,
             }
         }
-        (present, absent)
+        counts
     }
 
     /// Takes what was unknown; `false` where it was not.
@@ -205,7 +212,12 @@ mod tests {
     }
 
     fn part(slots: impl IntoIterator<Item = Option<bool>>) -> OnDisk {
-        OnDisk::Part(Arc::new(Presence::new(slots.into_iter())))
+        let slot = |is_present: Option<bool>| match is_present {
+            None => disk::Slot::Unknown,
+            Some(false) => disk::Slot::Absent,
+            Some(true) => disk::Slot::Present(()),
+        };
+        OnDisk::Part(Arc::new(Presence::new(slots.into_iter().map(slot))))
     }
 
     proptest! {

@@ -32,27 +32,23 @@ fn video(header: &Header) -> Option<StreamNumber> {
 /// Of the packets of a file.
 pub fn of<B: AsRef<[u8]>>(header: &Header, first: u64, slots: &[Slot<B>]) -> KeyFrames {
     let mut times = KeyFrames::new(video(header));
-    for (number, slot) in (first..).zip(slots) {
-        if let Some(bytes) = slot.packet()
-            && let Ok(packet) = Packet::parse(bytes.as_ref())
-        {
-            times.push(PacketNumber(number), &packet);
-        }
-    }
+    add(&mut times, first, slots.iter().map(|slot| slot.packet().map(AsRef::as_ref)));
     times
 }
 
 /// Of the packets of a file that memory has, and of those that are kept.
 pub fn of_memory(header: &Header, first: u64, slots: &[block::Slot], kept: Option<&Arc<KeyFrames>>) -> KeyFrames {
     let mut times = kept.map_or_else(|| KeyFrames::new(video(header)), |kept| KeyFrames::clone(kept));
-    for (number, slot) in (first..).zip(slots) {
-        if let Some(packet) = slot.packet()
-            && let Ok(packet) = Packet::parse(&packet.stripped)
-        {
+    add(&mut times, first, slots.iter().map(|slot| slot.packet().map(|packet| &packet.stripped[..])));
+    times
+}
+
+fn add<'a>(times: &mut KeyFrames, first: u64, packets: impl Iterator<Item = Option<&'a [u8]>>) {
+    for (number, bytes) in (first..).zip(packets) {
+        if let Some(packet) = bytes.and_then(|bytes| Packet::parse(bytes).ok()) {
             times.push(PacketNumber(number), &packet);
         }
     }
-    times
 }
 
 /// As it was kept; of no use where it makes no sense.

@@ -13,7 +13,7 @@ use super::disk::{self, ReadError, SegmentData};
 use super::entry::Entry;
 use super::keeper::{Cache, meta_of};
 use super::ledger::FileId;
-use super::segment::{OnDisk, Presence};
+use super::segment::OnDisk;
 use super::summary;
 use crate::asf::{KeyFrames, PacketNumber, padding};
 
@@ -114,20 +114,11 @@ fn try_write(cache: &Cache, entry: &Entry, segment: u32, fresh: &[Slot]) -> io::
     if slots.contains(&disk::Slot::Unknown) {
         add_what_is_there(cache, entry, segment, &mut slots);
     }
-    let known = slots.iter().map(|slot| match slot {
-        disk::Slot::Unknown => None,
-        disk::Slot::Absent => Some(false),
-        disk::Slot::Present(_) => Some(true),
-    });
-    let presence = Presence::new(known);
-    let file = match slots.iter().filter(|slot| **slot == disk::Slot::Absent).count() {
-        absent if !slots.contains(&disk::Slot::Unknown) => OnDisk::Whole { absent: absent as u32 },
-        _ => OnDisk::Part(Arc::new(presence)),
-    };
+    let file = OnDisk::of(&slots);
     let times = summary::of(&entry.opened().header, entry.geometry().first_packet(segment), &slots);
     let summary = Bytes::from(times.encode());
     // Neither a crash nor an error may leave a last file that is whole beside an entry that does not know its end.
-    if entry.end().is_some() {
+    if count < entry.geometry().packets_per_segment() as usize {
         write_meta(entry)?;
     }
     let bytes = entry.dir().write_segment(&SegmentData { index: segment, slots, summary })?;
@@ -192,7 +183,7 @@ fn share(cache: &Cache, entry: &Entry, segment: u32, fresh: &[Slot]) {
     for (block, slots) in fresh.chunks(per_block.max(1)).enumerate() {
         let block = block as u32;
         if slots.len() == per_block && slots.iter().all(Slot::is_known) {
-            let first = entry.geometry().first_packet(segment) + u64::from(entry.geometry().first_slot(block));
+            let first = entry.geometry().first_of_block(segment, block);
             let shared = Block::new(PacketNumber(first), slots);
             cache.blocks().put(entry.generation(), segment, block, Arc::new(shared));
         }

@@ -68,6 +68,11 @@ impl Geometry {
         u64::from(segment) * u64::from(self.packets_per_segment())
     }
 
+    /// The number of the packet in the first slot of block `block` of `segment`.
+    pub fn first_of_block(&self, segment: u32, block: u32) -> u64 {
+        self.first_packet(segment).saturating_add(self.first_slot(block).into())
+    }
+
     /// The block that slot `slot` of a segment lies in.
     pub fn block_of(&self, slot: u32) -> u32 {
         slot / self.packets_per_block

@@ -110,6 +110,15 @@ impl<P> Slot<P> {
         }
     }
 
+    /// The same of the packet where it lies.
+    pub fn as_ref(&self) -> Slot<&P> {
+        match self {
+            Self::Unknown => Slot::Unknown,
+            Self::Absent => Slot::Absent,
+            Self::Present(packet) => Slot::Present(packet),
+        }
+    }
+
     /// Whether the origin need not be asked for it.
     pub fn is_known(&self) -> bool {
         !matches!(self, Self::Unknown)
@@ -211,6 +220,15 @@ impl SegmentHeader {
             ABSENT => Slot::Absent,
             _ => Slot::Unknown,
         }
+    }
+
+    /// How many packets are present, and how many are absent at the origin.
+    pub fn counts(&self) -> (u64, u64) {
+        (0..self.slots).map(|slot| self.slot(slot)).fold((0, 0), |(present, absent), slot| match slot {
+            Slot::Present(()) => (present + 1, absent),
+            Slot::Absent => (present, absent + 1),
+            Slot::Unknown => (present, absent),
+        })
     }
 
     /// No packet is unknown.

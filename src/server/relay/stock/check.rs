@@ -55,7 +55,7 @@ impl Stock {
                 false if marks.plays == 0 => "miss",
                 false => "partial",
             };
-            return Ok(self.serve(relay, rules, choice, &entry, result));
+            return Ok(Shelf::Stored(self.serve(relay, rules, choice, &entry, result)));
         }
         let mut verdict = self.check(relay, rules, choice, &entry);
         // The sender tells, or is gone with its task.
@@ -66,9 +66,9 @@ impl Stock {
             said = verdict.wait_for(Option::is_some).await.ok().and_then(|verdict| verdict.clone());
         }
         match said {
-            Some(Verdict::Same) => Ok(self.serve(relay, rules, choice, &entry, "revalidated")),
+            Some(Verdict::Same) => Ok(Shelf::Stored(self.serve(relay, rules, choice, &entry, "revalidated"))),
             Some(Verdict::Changed) => match self.find(&key).await {
-                Some(entry) => Ok(self.serve(relay, rules, choice, &entry, "miss")),
+                Some(entry) => Ok(Shelf::Stored(self.serve(relay, rules, choice, &entry, "miss"))),
                 None => Ok(Shelf::Empty),
             },
             Some(Verdict::Gone(refusal)) => Err(refusal),
@@ -76,10 +76,10 @@ impl Stock {
             Some(Verdict::None(refusal)) if is_too_old || marks.set_aside => Err(refusal),
             Some(Verdict::None(refusal)) => {
                 debug!(reason = %Printable(refusal), "served without the origin's word");
-                Ok(self.serve(relay, rules, choice, &entry, "stale"))
+                Ok(Shelf::Stored(self.serve(relay, rules, choice, &entry, "stale")))
             }
             None if marks.set_aside => Err(Refusal::new(Reason::NotFound, "the origin does not have it any more")),
-            None => Ok(self.serve(relay, rules, choice, &entry, "stale")),
+            None => Ok(Shelf::Stored(self.serve(relay, rules, choice, &entry, "stale"))),
         }
     }
 
@@ -107,10 +107,7 @@ impl Stock {
                 marks.validated = now();
             });
         }
-        match self.serve(relay, rules, choice, entry, "revalidated") {
-            Shelf::Stored(filling) => Some(filling),
-            Shelf::Empty | Shelf::Guarded(_) => None,
-        }
+        Some(self.serve(relay, rules, choice, entry, "revalidated"))
     }
 
     fn serve(
@@ -120,10 +117,10 @@ impl Stock {
         choice: &Choice,
         entry: &Arc<Entry>,
         result: &'static str,
-    ) -> Shelf {
+    ) -> Arc<Filling> {
         relay.counters.cache_requests.with_label_values(&[result]).inc();
         self.cache.opened(entry, now());
-        Shelf::Stored(self.filling(relay, rules, choice, entry))
+        self.filling(relay, rules, choice, entry)
     }
 
     /// Asks the origin, or joins whoever asks.

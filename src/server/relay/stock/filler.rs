@@ -210,14 +210,13 @@ impl Filler {
             Order::Packet(number) => Some(PacketNumber(number.0.saturating_add(LOOK_BACK))),
             Order::Time(_) | Order::Leave => None,
         };
-        self.intake.lock().begin(order, goal);
         let from = match order {
             Order::Packet(number) => Position::Packet(number),
             Order::Time(time) => Position::Time(time),
             Order::Leave => return After::Stop,
         };
         let cut = self.cut(order);
-        self.intake.lock().cut(cut.map(|(at, _)| at));
+        self.intake.lock().begin(order, goal, cut.map(|(at, _)| at));
         let until = cut.map(|(_, time)| Until::At(time));
         let play = Play { until, burst: Some(self.burst()), ..Play::from(from) };
         if let Err(error) = self.opener.request(Request::Play(play)) {
@@ -277,8 +276,7 @@ impl Filler {
 
     async fn turn(&mut self, turn: Turn) -> After {
         debug!(?turn, "the run is over");
-        let at = self.fill.at();
-        self.next = at.unwrap_or(self.next);
+        self.remember_place();
         match turn {
             Turn::Known | Turn::Ended => {
                 self.is_sending = turn == Turn::Known;

@@ -426,6 +426,8 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
+        // How often it was opened, and when.
+        self.cache.save(&self.entry);
         if let Some(stock) = self.relay.stock() {
             stock.dropped(self.entry().generation());
         }

@@ -55,21 +55,17 @@ impl Intake {
         Self { cache, entry, fill, run: Run::default(), joining: None }
     }
 
-    /// What comes from here on answers that order.
-    pub(super) fn begin(&mut self, order: Order, goal: Option<PacketNumber>) {
+    /// What comes from here on answers that order, which was made for `goal`. It ends at `cut`: that is no end of the
+    /// content then.
+    pub(super) fn begin(&mut self, order: Order, goal: Option<PacketNumber>, cut: Option<PacketNumber>) {
         let asked = if let Order::Packet(number) = order { Some(number) } else { None };
         let request = self.entry.new_request();
-        self.run = Run { asked, request, goal, ..Run::default() };
+        self.run = Run { asked, request, goal, cut, ..Run::default() };
         let before = asked.and_then(|asked| asked.0.checked_sub(1));
         self.run.goes_on = before.is_some_and(|before| self.entry.is_known(PacketNumber(before)));
         let is_whole = asked == Some(PacketNumber(0));
         self.joining = (!is_whole).then(|| Joining::new(&self.entry.opened().header));
         self.fill.begin(order);
-    }
-
-    /// The request says to end there: that is no end of the content then.
-    pub(super) fn cut(&mut self, cut: Option<PacketNumber>) {
-        self.run.cut = cut;
     }
 
     fn packet(&mut self, now: Instant, packet: &Arc<Packet>) {

@@ -183,8 +183,7 @@ impl Stock {
         match created {
             Ok(Ok(entry)) => Some(entry),
             Ok(Err(error)) => {
-                warn!(%error, "content can't be kept");
-                self.cache.note_error(&error);
+                self.cache.failed(&error, "content can't be kept");
                 None
             }
             Err(_) => None,

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::filling::{Answer, Filling, Reading};
 use super::order::Begun as FillBegun;
 use crate::asf::{PacketNumber, Thinning};
-use crate::cache::{Reader, Want};
+use crate::cache::{Located, Reader, Want};
 use crate::server::pipe::PipeCursor;
 use crate::session::archive::{Access, Archive, FastStart, Linear, Place, Start, Stride};
-use crate::session::{Burst, Cursor, End, Next, Opened, Play, Playing, Refusal, StreamChoice};
+use crate::session::{Burst, Cursor, End, Next, Opened, Play, Playing, Position, Refusal, StreamChoice, Until};
 
 /// A viewer that has an entry open.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(in crate::server::relay) struct Viewing {
 struct Wants {
     want: Arc<Want>,
     detour: Arc<Detour>,
-    until: Option<crate::session::Until>,
+    until: Option<Until>,
     wants_all: bool,
 }
 
@@ -155,11 +155,8 @@ impl Viewing {
                     Access::There(place) => break place,
                     Access::Absent => return Ok(None),
                     Access::Failed(refusal) => return Err(refusal),
-                    Access::NotYet => match want.number().map(|number| self.filling().demand(number, wants_all)) {
-                        Some(Answer::Passes) => return Ok(None),
-                        Some(Answer::Refused(refusal)) => return Err(refusal),
-                        Some(Answer::Comes) | None => drop(timeout(LOOK_AGAIN, self.waiting.notified()).await),
-                    },
+                    Access::NotYet if self.comes(want, wants_all).await? => {}
+                    Access::NotYet => return Ok(None),
                 }
             },
         };
@@ -168,17 +165,25 @@ impl Viewing {
             match reader.packet(place.packet) {
                 Access::There(_) | Access::Absent => return Ok(Some(place)),
                 Access::Failed(refusal) => return Err(refusal),
-                Access::NotYet => match want.number().map(|number| self.filling().demand(number, wants_all)) {
-                    Some(Answer::Passes) => return Ok(None),
-                    Some(Answer::Refused(refusal)) => return Err(refusal),
-                    Some(Answer::Comes) | None => drop(timeout(LOOK_AGAIN, self.waiting.notified()).await),
-                },
+                Access::NotYet if self.comes(want, wants_all).await? => {}
+                Access::NotYet => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits a moment for what is wanted; `false` where it does not come.
+    async fn comes(&self, want: &Want, wants_all: bool) -> Result<bool, Refusal> {
+        match want.number().map(|number| self.filling().demand(number, wants_all)) {
+            Some(Answer::Passes) => Ok(false),
+            Some(Answer::Refused(refusal)) => Err(refusal),
+            Some(Answer::Comes) | None => {
+                let _ = timeout(LOOK_AGAIN, self.waiting.notified()).await;
+                Ok(true)
             }
         }
     }
 
     async fn locate_time(&self, time: Duration, wants_all: bool) -> Result<Option<PacketNumber>, Refusal> {
-        use crate::cache::Located;
         loop {
             let filling = self.filling();
             match filling.cache().locate(filling.entry(), time, &self.waiting) {
@@ -221,7 +226,7 @@ impl Viewing {
             }
             Answer::Passes => {
                 let until = wants.until;
-                Some(Play { until, ..Play::from(crate::session::Position::Packet(number)) })
+                Some(Play { until, ..Play::from(Position::Packet(number)) })
             }
         }
     }
