@@ -117,24 +117,28 @@ impl Filling {
         self.state.lock().readers
     }
 
-    /// A viewer needs a packet; `wants_all` where it plays every stream.
+    /// A viewer needs a packet, or needed it a moment ago; `wants_all` where it plays every stream.
     pub(super) fn demand(self: &Arc<Self>, number: PacketNumber, wants_all: bool) -> Answer {
         let (entry, now) = (self.entry(), Instant::now());
-        if entry.is_at_hand(number) || entry.end().is_some_and(|end| number.0 >= end) {
+        if entry.end().is_some_and(|end| number.0 >= end) {
             return Answer::Comes;
         }
         let mut state = self.state.lock();
+        // Before a look at what is there: who waits for each packet finds, most of the time, that it has just come.
+        let slow = state.fills.iter().filter(|_| !wants_all).find(|fill| self.has_or_brings(fill, number, now));
+        if let Some(lag) = slow.map(|fill| fill.lag(now)).filter(|lag| *lag > TOO_SLOW) {
+            info!(?lag, "all streams are more than the way carries: viewers get what they chose");
+            state.narrow_until = now.checked_add(NARROW);
+            state.fills.iter().for_each(|fill| fill.order(Order::Leave));
+            return Answer::Passes;
+        }
+        if entry.is_at_hand(number) {
+            return Answer::Comes;
+        }
         if let Some(answer) = self.answer_at_once(&mut state, now, wants_all) {
             return answer;
         }
-        let near = state.fills.iter().find(|fill| self.is_near(fill, number, now)).cloned();
-        if let Some(fill) = near {
-            if !wants_all && fill.lag(now) > TOO_SLOW {
-                info!(lag = ?fill.lag(now), "all streams are more than the way carries: viewers get what they chose");
-                state.narrow_until = now.checked_add(NARROW);
-                state.fills.iter().for_each(|fill| fill.order(Order::Leave));
-                return Answer::Passes;
-            }
+        if let Some(fill) = state.fills.iter().find(|fill| self.is_near(fill, number, now)) {
             fill.follow(now);
             return Answer::Comes;
         }
@@ -208,6 +212,12 @@ impl Filling {
     fn passes_the_limit(&self) -> bool {
         let limit = self.rules.settings.receive_rate(&self.choice);
         limit.is_some_and(|limit| self.entry().opened().description.bit_rate > limit)
+    }
+
+    /// Whether a fill has just brought a packet, or brings it soon.
+    fn has_or_brings(&self, fill: &Fill, number: PacketNumber, now: Instant) -> bool {
+        let has_brought = fill.at().is_some_and(|at| number < at && at.0 - number.0 <= SOON);
+        has_brought && !fill.is_leaving() || self.is_near(fill, number, now)
     }
 
     /// Whether a fill brings a packet soon.
