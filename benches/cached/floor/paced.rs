@@ -16,6 +16,8 @@ use crate::common::shape::PREROLL;
 
 /// Between two turns of one viewer.
 const TURN: Duration = Duration::from_secs(1);
+/// How often a thread looks whose turn it is: to wake up costs as much as half a turn.
+const TICK: Duration = Duration::from_millis(10);
 /// Packets of one call: the kernel takes 1024 slices.
 const PACKETS_PER_CALL: u64 = 512;
 
@@ -54,23 +56,30 @@ impl Paced {
 
     /// Runs until nobody can join any more.
     pub fn run(mut self, joins: &Receiver<Joined>) {
+        let mut tick = Instant::now();
         loop {
-            let wait = self.viewers.front().map_or(TURN, |viewer| viewer.due.saturating_duration_since(Instant::now()));
-            let viewer = match joins.recv_timeout(wait) {
+            match joins.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(joined) => {
                     let (now, next) = (Instant::now(), joined.first);
-                    Some(Viewer { joined, began: now, due: now, next, sent: 0 })
+                    self.turn(Viewer { joined, began: now, due: now, next, sent: 0 });
                 }
-                Err(RecvTimeoutError::Timeout) => self.viewers.pop_front(),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    while let Some(viewer) = self.viewers.pop_front_if(|viewer| viewer.due <= now) {
+                        self.turn(viewer);
+                    }
+                    tick = now + TICK;
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
-            };
-            // A viewer that is gone is not put back.
-            if let Some(mut viewer) = viewer
-                && self.write(&mut viewer).is_ok()
-            {
-                viewer.due += TURN;
-                self.viewers.push_back(viewer);
             }
+        }
+    }
+
+    /// A viewer that is gone is not put back.
+    fn turn(&mut self, mut viewer: Viewer) {
+        if self.write(&mut viewer).is_ok() {
+            viewer.due += TURN;
+            self.viewers.push_back(viewer);
         }
     }
 
