@@ -49,6 +49,9 @@ fn figures(measurement: &Measurement) -> Vec<Figure<Outcome>> {
         figure("Gbit/s", 3, |outcome| outcome.report.gigabits / outcome.report.seconds),
         figure("CPU s per Gbit", 4, |outcome| outcome.usage.cpu_seconds / outcome.report.gigabits),
         figure("CPU s per Gbit, load", 4, |outcome| outcome.usage.load_cpu_seconds / outcome.report.gigabits),
+        figure("CPU s per Gbit, both ends", 4, |outcome| {
+            (outcome.usage.cpu_seconds + outcome.usage.load_cpu_seconds) / outcome.report.gigabits
+        }),
         figure("cores busy with others", 2, |outcome| outcome.usage.other_cpu_seconds / outcome.report.seconds),
         figure("memory per viewer, kB", 2, move |outcome| {
             outcome.after.resident.saturating_sub(outcome.before.resident) as f64 / 1000.0 / viewers

@@ -16,17 +16,12 @@ pub type Slot = disk::Slot<Arc<Packet>>;
 pub struct Block {
     first: PacketNumber,
     slots: Box<[Slot]>,
-    /// Bytes that it holds.
-    weight: u32,
 }
 
 impl Block {
     /// The slots from `first` on.
     pub fn new(first: PacketNumber, slots: impl Into<Box<[Slot]>>) -> Self {
-        let slots = slots.into();
-        let media: usize = slots.iter().filter_map(Slot::packet).map(|packet| packet.bytes.len()).sum();
-        let packets = slots.len() * size_of::<Slot>() + slots.iter().filter_map(Slot::packet).count() * PACKET;
-        Self { first, weight: u32::try_from(media + packets).unwrap_or(u32::MAX), slots }
+        Self { first, slots: slots.into() }
     }
 
     /// What a disk gave. Padding is left out: most viewers want none, and it can be put back for the others.
@@ -74,7 +69,9 @@ impl Block {
 
     /// Bytes that it holds.
     pub fn weight(&self) -> u32 {
-        self.weight
+        let packets = self.slots.iter().filter_map(Slot::packet).map(|packet| packet.bytes.len() + PACKET);
+        let bytes = packets.sum::<usize>() + size_of_val(&*self.slots);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 

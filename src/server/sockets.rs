@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::session::batch::Batch;
 
 /// Pieces that leave in one system call; a packet is two.
-const PIECES_PER_CALL: usize = 128;
+const PIECES_PER_CALL: usize = 192;
 /// Most calls have no more than these, and clearing room for the others would be a part of their cost.
 const FEW_PIECES: usize = 24;
 

@@ -19,7 +19,7 @@ use crate::session::skips::Skips;
 use crate::session::{Reason, Refusal};
 
 /// Media that leave in one turn at most, bytes: then it is the others' turn.
-const BATCH: usize = 64 * 1024;
+const BATCH: usize = 128 * 1024;
 
 /// What whoever gives turns brings along.
 #[derive(Debug, Default)]

@@ -55,8 +55,8 @@ pub(in crate::server::relay) enum Begun {
 
 /// Packets of one second leave together: the player has room for them, and cost is per call.
 const STEP: Duration = Duration::from_secs(1);
-/// Times the bit rate of the content: a faster burst fills queues, not the player's buffer.
-const FASTEST_BURST: u32 = 100;
+/// Times the bit rate of the content: ten seconds of it in ten milliseconds are at once for any player.
+const FASTEST_BURST: u32 = 1000;
 /// How often what a viewer waits for is looked at.
 pub(in crate::server::relay) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
