@@ -19,6 +19,16 @@ impl Kept {
         self.seen = self.seen.saturating_add(1);
     }
 
+    /// The decision as a number, for who has to keep very many of them; the highest bit is never set.
+    pub fn bits(&self) -> u64 {
+        self.mask
+    }
+
+    /// The decision of that number on a packet of so many payloads.
+    pub fn from_bits(bits: u64, payloads: usize) -> Self {
+        Self { mask: bits, seen: u8::try_from(payloads).unwrap_or(u8::MAX) }
+    }
+
     /// No payload stays.
     pub fn is_empty(&self) -> bool {
         self.mask == 0
@@ -101,6 +111,14 @@ mod tests {
         assert_eq!(kept(&[true, true]).apply(&packet).unwrap().as_ptr(), packet.as_ptr());
         assert_eq!(kept(&[false, false]).apply(&packet).unwrap(), Bytes::new());
         assert!(kept(&[true, false]).apply(&Bytes::from_static(&[0xFF])).is_err());
+    }
+
+    #[test]
+    fn a_decision_comes_back_from_its_number() {
+        for bits in [&[true, false, true][..], &[false], &[], &[true; 63]] {
+            assert_eq!(Kept::from_bits(kept(bits).bits(), bits.len()), kept(bits));
+        }
+        assert_eq!(kept(&[true; 63]).bits(), u64::MAX >> 1);
     }
 
     proptest! {

@@ -178,6 +178,25 @@ impl Batch {
         self.sent_of_first = if self.pieces.is_empty() { 0 } else { left };
     }
 
+    /// The pieces in their order, each as what stands before its payload and the payload: one piece is one datagram.
+    pub fn pieces(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pieces.iter().map(|piece| (piece.head(), piece.body.bytes()))
+    }
+
+    /// The first `count` pieces have left, or nobody wants them any more.
+    pub fn drop_pieces(&mut self, count: usize) {
+        if count >= self.pieces.len() {
+            self.pieces.clear();
+            (self.sent_of_first, self.bytes) = (0, 0);
+            return;
+        }
+        let dropped: usize = self.pieces.drain(..count).map(|piece| piece.len()).sum();
+        if count > 0 {
+            self.bytes = self.bytes.saturating_sub(dropped.saturating_sub(self.sent_of_first));
+            self.sent_of_first = 0;
+        }
+    }
+
     /// All that has not left yet, in one buffer: for tests and small messages.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); self.pieces.len() * 2];
@@ -221,6 +240,25 @@ mod tests {
         assert_eq!((rest.to_vec(), scratch.to_vec()), (b"12345678payload".to_vec(), b"next".to_vec()));
         scratch.clear();
         assert!(scratch.is_empty() && scratch.to_vec().is_empty());
+    }
+
+    #[test]
+    fn a_piece_is_a_datagram_and_leaves_as_a_whole() {
+        let payload = Bytes::from_static(b"payload");
+        let mut batch = Batch::new();
+        batch.push_packet(*b"12345678", payload.clone());
+        batch.push_message(Bytes::from_static(b"a piece of a header"));
+        batch.push_packet(*b"87654321", Bytes::new());
+        let pieces: Vec<_> = batch.pieces().collect();
+        let of: [(&[u8], &[u8]); 3] = [(b"12345678", b"payload"), (b"", b"a piece of a header"), (b"87654321", b"")];
+        assert_eq!(pieces, of);
+        assert_eq!(pieces[0].1.as_ptr(), payload.as_ptr());
+        batch.drop_pieces(0);
+        assert_eq!(batch.bytes(), 15 + 19 + 8);
+        batch.drop_pieces(2);
+        assert_eq!((batch.bytes(), batch.pieces().count()), (8, 1));
+        batch.drop_pieces(9);
+        assert!(batch.is_empty() && batch.pieces().next().is_none());
     }
 
     proptest! {

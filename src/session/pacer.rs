@@ -124,7 +124,8 @@ fn on_grid(base: Instant, due: Instant, step: Duration) -> Instant {
     due.checked_sub(Duration::from_nanos_u128(ahead)).unwrap_or(due)
 }
 
-fn seconds(seconds: f64) -> Duration {
+/// A time that may be computed from anything.
+pub(super) fn seconds(seconds: f64) -> Duration {
     // A day is beyond any wait of a play; it also keeps the conversion from failing.
     Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default()
 }
