@@ -230,13 +230,13 @@ fn wire(cursor: Box<dyn Cursor>) -> Vec<Frame> {
                     server::Output::Request(Request::Greet(_) | Request::Open(_) | Request::Play(_)) => {
                         inputs.extend(replies.pop_front().map(server::Input::Reply));
                     }
-                    server::Output::Request(_) => {}
+                    server::Output::Request(_) | server::Output::Funnel(_) | server::Output::SendDatagram(_) => {}
                     server::Output::Close(why) => panic!("{why}"),
                     server::Output::Timeout(_) => break,
                 }
             }
         }
-        session.poll_media(now, 1 << 20, &mut batch);
+        session.poll_media(now, 1 << 20, &mut batch, &mut Batch::new());
         now += Duration::from_millis(25);
     }
     let mut deframer = Deframer::for_client();

@@ -126,7 +126,7 @@ fuzz_target!(|steps: Vec<Step>| {
         }
         loop {
             let mut batch = Batch::new();
-            let due = session.poll_media(now, 4096, &mut batch);
+            let due = session.poll_media(now, 4096, &mut batch, &mut Batch::new());
             wire.buffer().extend_from_slice(&batch.to_vec());
             drain(&mut session, &mut wire);
             if due.is_none_or(|at| at > now) {
@@ -142,7 +142,7 @@ fn drain(session: &mut Session, wire: &mut Deframer) -> Option<Instant> {
     let deadline = loop {
         match session.poll_output() {
             Output::Send(bytes) => wire.buffer().extend_from_slice(&bytes),
-            Output::Request(_) | Output::Close(_) => {}
+            Output::Request(_) | Output::Close(_) | Output::Funnel(_) | Output::SendDatagram(_) => {}
             Output::Timeout(deadline) => break deadline,
         }
     };

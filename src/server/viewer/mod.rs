@@ -357,6 +357,7 @@ impl Viewer {
                     ways.link.requests.try_send(request).map_err(|_| ViewerError::SourceGone)?;
                 }
                 Output::Close(closing) => return Ok(Drained::Closing(closing)),
+                Output::Funnel(_) | Output::SendDatagram(_) => {}
                 Output::Timeout(deadline) => break deadline,
             }
         };
@@ -403,7 +404,7 @@ impl Viewer {
                     match inner.session.poll_output() {
                         Output::Send(bytes) => inner.unsent.push_message(bytes),
                         // Nobody is there any more to be asked.
-                        Output::Request(_) | Output::Close(_) => {}
+                        Output::Request(_) | Output::Close(_) | Output::Funnel(_) | Output::SendDatagram(_) => {}
                         Output::Timeout(_) => break,
                     }
                 }

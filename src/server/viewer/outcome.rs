@@ -59,7 +59,7 @@ pub(super) fn labels(result: &Result<Closing, ViewerError>) -> (&'static str, Op
             ("ended", None)
         }
         Ok(Closing::Redirected(_)) => ("redirected", None),
-        Ok(Closing::Handshake(_) | Closing::Login) => ("failed", Some("timeout")),
+        Ok(Closing::Handshake(_) | Closing::Login | Closing::Silent) => ("failed", Some("timeout")),
         Ok(Closing::Refused(refusal)) if refusal.reason == Reason::Kicked => ("kicked", None),
         Ok(Closing::Refused(refusal)) if refusal.reason == Reason::TooSlow => ("too_slow", None),
         Ok(Closing::Refused(refusal)) => ("refused", Some(refusal.reason.label())),

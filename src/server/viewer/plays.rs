@@ -263,6 +263,7 @@ fn end_of_play(result: &Result<Closing, ViewerError>, sends_logs: bool) -> Outco
 fn refusal(result: &Result<Closing, ViewerError>) -> Option<Outcome> {
     Some(match result {
         Ok(Closing::Refused(refusal)) => Outcome::refused(refusal),
+        Ok(closing @ Closing::Silent) => Outcome::failed(HResult::NS_E_TIMEOUT, &closing.to_string()),
         Ok(closing @ Closing::Redirected(_)) => Outcome::failed(HResult::NS_E_REDIRECT, &closing.to_string()),
         Ok(closing @ Closing::Login) => Outcome::failed(HResult::E_ACCESSDENIED, &closing.to_string()),
         Ok(Closing::Finished | Closing::Handshake(_) | Closing::Idle | Closing::BroadcastEnded) => return None,

@@ -116,7 +116,7 @@ impl Viewer {
         inner.is_blocked = false;
         inner.held = None;
         inner.progress = now;
-        let due = inner.session.poll_media(now, BATCH, &mut scratch.batch);
+        let due = inner.session.poll_media(now, BATCH, &mut scratch.batch, &mut Batch::new());
         if let Some(skip) = inner.session.take_skip() {
             self.skipped(inner, now, skip);
         }

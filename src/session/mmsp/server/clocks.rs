@@ -57,7 +57,8 @@ impl Session {
 
     pub(super) fn restart_keep_alive(&mut self, now: Instant) {
         if self.has_started {
-            self.timers.start(Timer::KeepAlive, now, self.settings.keep_alive);
+            let keep_alive = self.settings.keep_alive(self.udp.is_some());
+            self.timers.start(Timer::KeepAlive, now, keep_alive);
         }
     }
 }

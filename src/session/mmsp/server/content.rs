@@ -21,6 +21,16 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// bit/s of the entry that plays; never 0.
+    pub(super) fn bit_rate(&self) -> u32 {
+        // The description is that of what was opened, and knows more of it than the header.
+        if Arc::ptr_eq(&self.header, &self.opened.header) {
+            self.opened.description.bit_rate
+        } else {
+            self.header.bit_rate()
+        }
+    }
+
     /// Nothing is selected yet: 3.2.5.11.
     pub(super) fn new(opened: Arc<Opened>) -> Self {
         let header = Arc::clone(&opened.header);

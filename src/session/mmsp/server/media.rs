@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::content::Content;
+use super::frame::{Form, Frame, Framing};
+use super::funnel::{MAX_DATAGRAM, UdpFunnel};
 use super::header::HeaderSend;
 use super::state::Start;
 use super::{Player, Settings, encode, hresult};
-use crate::asf::{Header, PacketNumber, padding};
+use crate::asf::{Header, PacketNumber};
 use crate::session::batch::Batch;
 use crate::session::pacer::Pacer;
-use crate::session::{Cursor, End, Next, Packet, Playing};
-use crate::wire::mmsp::data;
-use crate::wire::mmsp::ids::{HResult, Incarnation, LocationId, Sequence};
+use crate::session::{Cursor, End, Next, Packet, Playing, Reason, Refusal};
+use crate::wire::mmsp::ids::{HResult, Incarnation, Sequence};
 use crate::wire::mmsp::mac_to_viewer as out;
 
 /// A play.
@@ -33,6 +34,8 @@ pub(super) struct Media {
     key_deadline: Option<Instant>,
     /// What a new entry waits for.
     entry: Entry,
+    /// The change or the end that came from the cursor, while the last datagram before it is on its way.
+    behind: Option<Box<Next>>,
 }
 
 /// A viewer was too slow, and packets were left out.
@@ -49,6 +52,8 @@ pub struct Skip {
 enum Entry {
     /// It plays.
     Playing,
+    /// Over UDP the player asks for the header.
+    AwaitReadBlock { until: Instant },
     /// The header goes out. The player's StartPlaying may have come already.
     Header(Box<HeaderSend>),
     /// Media wait for StartPlaying: 3.2.4.2 would have them follow at once, but libmms loses its place when they come
@@ -76,11 +81,16 @@ pub(super) enum Progress {
     Nothing,
     /// EndOfStream is in the batch.
     Ended(End),
+    /// The same, and the source has more that nobody asks for.
+    Abandoned(Refusal),
 }
 
 /// Where frames go, with the counters of the session.
 pub(super) struct Frames<'a> {
     pub(super) batch: &'a mut Batch,
+    pub(super) datagrams: &'a mut Batch,
+    /// Where packets go as datagrams.
+    pub(super) funnel: Option<&'a mut UdpFunnel>,
     pub(super) packet_seq: &'a mut u16,
     pub(super) sequence: &'a mut Sequence,
     pub(super) settings: &'a Settings,
@@ -89,6 +99,11 @@ pub(super) struct Frames<'a> {
 }
 
 impl Frames<'_> {
+    /// When all datagrams will have arrived; `None` where they have.
+    fn settled_at(&self, now: Instant) -> Option<Instant> {
+        self.funnel.as_ref()?.settled_at(now)
+    }
+
     fn message(&mut self, message: impl Into<out::Message>) {
         let bytes = encode(&message.into(), self.packet_seq);
         self.batch.push_message(bytes);
@@ -107,6 +122,7 @@ impl Media {
             waiting: None,
             key_deadline,
             entry: Entry::Playing,
+            behind: None,
         }
     }
 
@@ -140,6 +156,18 @@ impl Media {
         }
     }
 
+    /// The header that a ReadBlock asked for.
+    pub(super) fn send_header(&mut self, header: HeaderSend) {
+        self.entry = Entry::Header(Box::new(header));
+    }
+
+    /// The player of a header over UDP wants no more of it, and will ask again.
+    pub(super) fn cancel_header(&mut self, now: Instant, settings: &Settings) {
+        if matches!(self.entry, Entry::Header(_)) && self.incarnation == Incarnation::UNREQUESTED {
+            self.entry = Entry::AwaitReadBlock { until: deadline(now, settings) };
+        }
+    }
+
     /// Fills `frames` with what is due.
     pub(super) fn poll(
         &mut self,
@@ -152,16 +180,20 @@ impl Media {
             self.key_deadline = None;
             content.gate.begin_anyway();
         }
-        while frames.batch.bytes() < limit {
-            if let Some(due) = self.poll_entry(now, frames) {
-                return Progress::Due(due);
+        while frames.batch.bytes().max(frames.datagrams.bytes()) < limit {
+            if let Some(progress) = self.poll_entry(now, frames) {
+                return progress;
             }
             let (packet, due) = match self.waiting.take() {
                 Some(waiting) => waiting,
-                None => match self.cursor.next() {
+                None => match self.behind.take().map_or_else(|| self.cursor.next(), |next| *next) {
                     Next::Packet(packet) => {
                         self.place = Some(packet.number);
                         let due = self.pacer.due(now, packet.send_time_ms, packet.bytes.len());
+                        let due = match &mut frames.funnel {
+                            Some(funnel) => funnel.due(now, due, packet.bytes.len()),
+                            None => due,
+                        };
                         (packet, due)
                     }
                     Next::Skipped { packets, lag } => {
@@ -175,8 +207,12 @@ impl Media {
                         self.rejoin(now, content, frames.settings);
                         continue;
                     }
+                    next @ (Next::Changed(_) | Next::Ended(_)) if let Some(at) = frames.settled_at(now) => {
+                        self.behind = Some(Box::new(next));
+                        return Progress::Due(at);
+                    }
                     Next::Changed(header) => {
-                        self.change_entry(header, content, frames);
+                        self.change_entry(now, header, content, frames);
                         continue;
                     }
                     Next::Ended(end) => return self.end(end, frames),
@@ -187,7 +223,7 @@ impl Media {
                 self.waiting = Some((packet, due));
                 return Progress::Due(due);
             }
-            self.frame(packet, content, frames);
+            self.frame(now, packet, content, frames);
         }
         Progress::Due(now)
     }
@@ -212,45 +248,47 @@ impl Media {
         Progress::Ended(end)
     }
 
-    fn frame(&mut self, packet: Arc<Packet>, content: &mut Content, frames: &mut Frames<'_>) {
-        let packet_size = content.header.packet_size();
-        let padded = frames.player.is_wms4();
-        let mut form = None;
-        if !content.gate.is_transparent() {
+    fn frame(&mut self, now: Instant, packet: Arc<Packet>, content: &mut Content, frames: &mut Frames<'_>) {
+        let is_transparent = content.gate.is_transparent();
+        let mut kept = None;
+        if !is_transparent {
             if !content.gate.is_any_on() {
                 return;
             }
             // What can't be parsed can't be filtered, and nobody could play it.
             let Some(outline) = packet.outline() else { return };
-            let kept = content.gate.pass(outline);
-            if !kept.is_all() {
-                let Some(thin) = packet.form(kept, padded) else { return };
-                form = Some(thin);
-            }
+            kept = Some(content.gate.pass(outline)).filter(|kept| !kept.is_all());
         }
         // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
-        let payload = form.as_ref().unwrap_or(packet.whole(padded));
-        if padded
-            && payload.len() < packet_size
-            && let Ok(restored) = padding::restore(payload, packet_size)
-        {
-            form = Some(restored.into());
+        // Datagrams of one size can leave together: whoever gets all of a stream gets its padding over UDP.
+        let is_wms4 = frames.player.is_wms4();
+        let form = Form {
+            packet_size: content.header.packet_size(),
+            is_padded: is_wms4 || is_transparent && frames.funnel.is_some(),
+            is_restored: is_wms4,
+        };
+        let framing = Framing { kept, form, incarnation: self.incarnation, sequence: *frames.sequence };
+        match &mut frames.funnel {
+            None => {
+                let Some(frame) = Frame::new(packet, &framing) else { return };
+                frame.push(frames.batch);
+            }
+            Some(funnel) => {
+                let is_alone = Arc::strong_count(&packet) == 1;
+                let Some(frame) = Frame::new(Arc::clone(&packet), &framing) else { return };
+                if frame.len() > MAX_DATAGRAM {
+                    return;
+                }
+                frame.push(frames.datagrams);
+                funnel.leaves(now);
+                funnel.sent.push(now, &packet, &framing, is_alone);
+            }
         }
-        let length = form.as_ref().unwrap_or(packet.whole(padded)).len();
-        if length > data::MAX_PAYLOAD || length > packet_size {
-            return;
-        }
-        let flags = frames.sequence.low_byte();
-        *frames.sequence = frames.sequence.next();
-        let header = data::encode_header(location(packet.number), self.incarnation, flags, length);
-        match form {
-            Some(form) => frames.batch.push_packet(header, form),
-            None => frames.batch.push_whole(header, packet, padded),
-        }
+        *frames.sequence = framing.sequence.next();
     }
 
     /// EndOfStream, StreamChange, and the header on its way, 3.2.4.1 and 3.2.4.2.
-    fn change_entry(&mut self, header: Arc<Header>, content: &mut Content, frames: &mut Frames<'_>) {
+    fn change_entry(&mut self, now: Instant, header: Arc<Header>, content: &mut Content, frames: &mut Frames<'_>) {
         let is_told_zero = is_told_zero_between_entries(content, frames.player, frames.settings);
         let hr = if is_told_zero { HResult::S_OK } else { HResult::S_FALSE };
         frames.message(out::ReportEndOfStream { hr, play_incarnation: self.play_incarnation });
@@ -263,33 +301,54 @@ impl Media {
         });
         self.incarnation = Incarnation::UNREQUESTED;
         self.pacer.new_entry(bit_rate);
-        self.entry = Entry::Header(Box::new(HeaderSend::new(&header, Incarnation::UNREQUESTED, bit_rate)));
+        self.entry = match &mut frames.funnel {
+            None => Entry::Header(Box::new(HeaderSend::new(&header, Incarnation::UNREQUESTED, bit_rate))),
+            Some(funnel) => {
+                if let Some(settings) = &frames.settings.udp {
+                    funnel.begin(settings, bit_rate, self.rate, header.packet_size());
+                }
+                Entry::AwaitReadBlock { until: deadline(now, frames.settings) }
+            }
+        };
         content.gate.new_header(&header);
         content.header = header;
         content.default_selection(frames.player.is_wms4());
     }
 
-    /// Moves a new entry on; returns when to look again where media must wait.
-    fn poll_entry(&mut self, now: Instant, frames: &mut Frames<'_>) -> Option<Instant> {
+    /// Moves a new entry on; returns when to look again where media must wait, or that they wait no longer.
+    fn poll_entry(&mut self, now: Instant, frames: &mut Frames<'_>) -> Option<Progress> {
         loop {
             match &mut self.entry {
                 Entry::Playing | Entry::Unanswered => return None,
                 Entry::Header(header) => {
                     while let Some((due, piece)) = header.next_due(now) {
-                        match piece {
-                            Some(piece) => frames.batch.push_message(piece),
-                            None => return Some(due),
+                        match (piece, &mut frames.funnel) {
+                            (None, _) => return Some(Progress::Due(due)),
+                            (Some(piece), None) => frames.batch.push_message(piece),
+                            (Some(piece), Some(funnel)) => {
+                                funnel.header_free = header.free();
+                                frames.datagrams.push_message(piece);
+                            }
                         }
                     }
                     if self.incarnation == Incarnation::UNREQUESTED {
-                        let until = now.checked_add(frames.settings.entry_wait).unwrap_or(now);
-                        self.entry = Entry::Held { until };
+                        self.entry = Entry::Held { until: deadline(now, frames.settings) };
                         continue;
                     }
                     self.entry = Entry::Playing;
                 }
-                Entry::Held { until } if *until > now => return Some(*until),
-                Entry::Held { .. } => self.entry = Entry::Unanswered,
+                Entry::AwaitReadBlock { until } | Entry::Held { until } if *until > now => {
+                    return Some(Progress::Due(*until));
+                }
+                Entry::Held { .. } if frames.funnel.is_none() => self.entry = Entry::Unanswered,
+                // Without the header or a number for its packets a player on UDP can't have the entry. It is told of an end,
+                // which it understands, rather than left with a play that never goes on.
+                Entry::AwaitReadBlock { .. } | Entry::Held { .. } => {
+                    let refusal = Refusal::new(Reason::Timeout, "the player did not ask for the next entry in time");
+                    let hr = hresult(&refusal);
+                    frames.message(out::ReportEndOfStream { hr, play_incarnation: self.play_incarnation });
+                    return Some(Progress::Abandoned(refusal));
+                }
             }
         }
     }
@@ -300,9 +359,8 @@ pub(super) fn size(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-fn location(number: PacketNumber) -> LocationId {
-    // LocationIds of a broadcast wrap after 2^32 packets.
-    LocationId(number.0 as u32)
+fn deadline(now: Instant, settings: &Settings) -> Instant {
+    now.checked_add(settings.entry_wait).unwrap_or(now)
 }
 
 /// Microsoft players that were told a version below 9 read the 1 between entries as the end of the session, and go on

@@ -1,36 +1,43 @@
-//! The server role toward one viewer over TCP, `[MS-MMSP]` 3.2.
+//! The server role toward one viewer, `[MS-MMSP]` 3.2: messages over TCP, Data packets over TCP or UDP.
 //!
 //! Three ways in ([`Input`]), three ways out ([`Output`]), one rule: after each input, drain the output until it says
 //! `Timeout`. Media takes the wider road of [`Session::poll_media`].
 
 mod clocks;
 mod content;
+mod frame;
+mod funnel;
 mod header;
 mod media;
 mod opening;
+mod packet_pair;
 mod playing;
 mod replies;
+mod resend;
 mod selection;
 mod settings;
 mod state;
 mod turn;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use self::clocks::{TIMERS, Timer};
+use self::funnel::UdpFunnel;
+pub use self::funnel::{Funnel, ResendRefusal};
 pub use self::media::Skip;
 use self::media::{Frames, Progress};
-pub use self::settings::Settings;
+pub use self::settings::{Settings, Udp};
 use self::state::State;
 use super::hresult;
 use super::player::Player;
 use crate::session::batch::Batch;
 use crate::session::timers::Timers;
-use crate::session::{AuthScheme, Opened, Refusal, Reply, Request};
+use crate::session::{AuthScheme, End, Opened, Refusal, Reply, Request};
 use crate::wire::codec::DecodeError;
 use crate::wire::mmsp::ids::{ClientId, Sequence};
 use crate::wire::mmsp::mac_to_viewer as out;
@@ -46,6 +53,8 @@ pub enum Input {
     Received(Message),
     /// The source answered.
     Reply(Reply),
+    /// The answer to [`Output::Funnel`] with a port.
+    Funnel(Result<(), Refusal>),
     /// A deadline has come.
     Timeout,
 }
@@ -55,6 +64,12 @@ pub enum Input {
 pub enum Output {
     /// Bytes for the viewer.
     Send(Bytes),
+    /// One datagram for the viewer's port; one that can't be sent now may be dropped.
+    SendDatagram(Bytes),
+    /// The viewer wants datagrams at this port of its own address, which nobody else may have: to be answered at once by
+    /// [`Input::Funnel`]. What it had before stays until the answer is yes. `None`: no more datagrams, and no answer. The
+    /// end of the session says as much.
+    Funnel(Option<NonZeroU16>),
     /// A question to the source.
     Request(Request),
     /// Send what is left, then close the connection.
@@ -78,6 +93,9 @@ pub enum Closing {
     /// Nothing was played for long.
     #[error("idle")]
     Idle,
+    /// No word came for long from a viewer on UDP, which may be gone without a trace.
+    #[error("nothing heard of the player, which gets datagrams")]
+    Silent,
     /// The broadcast is over and was said to be.
     #[error("the broadcast ended")]
     BroadcastEnded,
@@ -115,6 +133,13 @@ pub struct Session {
     client_id: ClientId,
     player: Player,
     scheme: Option<AuthScheme>,
+    /// A packet pair was asked for at Connect.
+    wants_pair: bool,
+    /// Two datagrams of one go before each header.
+    wants_udp_pair: bool,
+    /// The port that was asked for and is not answered for yet.
+    claim: Option<NonZeroU16>,
+    udp: Option<Box<UdpFunnel>>,
     state: State,
     timers: Timers<Timer, { TIMERS.len() }>,
     /// What is left of `settings.handshake`, and since when the viewer is letting it pass.
@@ -144,6 +169,10 @@ impl Session {
             client_id,
             player: Player::default(),
             scheme: None,
+            wants_pair: false,
+            wants_udp_pair: false,
+            claim: None,
+            udp: None,
             state: State::AwaitConnect,
             timers: Timers::new(TIMERS),
             has_started: false,
@@ -178,12 +207,17 @@ impl Session {
                 // 3.2.5.1 stops the timer here and only a message starts it again, so that at most one Ping would ever
                 // go out; it is started anew by control packets of both directions.
                 self.restart_keep_alive(now);
+                self.restart_silence(now);
                 self.handle_message(now, message)?;
             }
             Input::Reply(reply) => self.handle_reply(now, reply),
+            Input::Funnel(result) => self.funnel_claimed(now, result),
             Input::Timeout => {
                 while let Some(timer) = self.timers.take_due(now) {
                     self.handle_timer(now, timer);
+                }
+                while let Some(timer) = self.udp.as_mut().and_then(|udp| udp.timers.take_due(now)) {
+                    self.handle_udp_timer(now, timer);
                 }
             }
         }
@@ -195,20 +229,30 @@ impl Session {
         self.outputs.pop_front().unwrap_or_else(|| {
             // An empty queue keeps no room: a session that streams puts nothing out for hours.
             self.outputs = VecDeque::new();
-            Output::Timeout(self.timers.next())
+            let of_udp = self.udp.as_ref().and_then(|udp| udp.timers.next());
+            Output::Timeout(self.timers.next().into_iter().chain(of_udp).min())
         })
     }
 
-    /// Frames what is due at `now` until `batch` holds `limit` bytes: selection, thinning, pace, 8 bytes of header each,
-    /// and the messages that belong between packets, in their place. Returns when the next packet is due; `None` where
-    /// nothing is there to be sent. What the output still holds goes before any media.
-    pub fn poll_media(&mut self, now: Instant, limit: usize, batch: &mut Batch) -> Option<Instant> {
+    /// Frames what is due at `now` until a batch holds `limit` bytes: selection, thinning, pace, 8 bytes of header each,
+    /// and the messages that belong between packets, in their place. Over UDP packets go into `datagrams`, a piece each,
+    /// and all else into `batch`. Returns when the next packet is due; `None` where nothing is there to be sent. What the
+    /// output still holds goes before any media.
+    pub fn poll_media(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        batch: &mut Batch,
+        datagrams: &mut Batch,
+    ) -> Option<Instant> {
         if !self.outputs.is_empty() {
             return None;
         }
         let State::Streaming(content, media) = &mut self.state else { return None };
         let mut writer = Frames {
             batch,
+            datagrams,
+            funnel: self.udp.as_deref_mut(),
             packet_seq: &mut self.packet_seq,
             sequence: &mut self.sequence,
             settings: &self.settings,
@@ -220,6 +264,11 @@ impl Session {
             Progress::Nothing => None,
             Progress::Ended(end) => {
                 self.end_of_stream_sent(now, end);
+                None
+            }
+            Progress::Abandoned(refusal) => {
+                self.outputs.push_back(Output::Request(Request::Stop));
+                self.end_of_stream_sent(now, End::Failed(refusal));
                 None
             }
         }
@@ -248,6 +297,11 @@ impl Session {
     /// Why the last play broke; `None` while one is on, and where it ended well.
     pub fn failure(&self) -> Option<&Refusal> {
         self.failure.as_deref()
+    }
+
+    /// `nCubs`: what a resend request names the session by.
+    pub fn client_id(&self) -> ClientId {
+        self.client_id
     }
 
     /// Whether the player takes part as WMS 4.x does, which wants padding left in.
@@ -300,6 +354,7 @@ impl Session {
         self.state = State::Closed;
         self.backlog.clear();
         self.timers = Timers::new(TIMERS);
+        (self.claim, self.udp) = (None, None);
     }
 }
 

@@ -1,15 +1,15 @@
-//! From ConnectFunnel to the last piece of the header, `[MS-MMSP]` 3.2.5.5 to 3.2.5.9.
+//! From OpenFile to the last piece of the header, `[MS-MMSP]` 3.2.5.6 to 3.2.5.9.
 
 use std::time::{Duration, Instant};
 
 use super::clocks::Timer;
+use super::content::Content;
 use super::header::HeaderSend;
-use super::media;
+use super::media::{self, Media};
 use super::state::State;
 use super::{Output, Session};
 use crate::session::mmsp::player::Player;
 use crate::session::{AuthScheme, Credentials, Open, Opened, Request};
-use crate::wire::mmsp::funnel_name::{FunnelName, Protocol};
 use crate::wire::mmsp::ids::{FileAttributes, FileId, HResult, Incarnation, PacketPairMode};
 use crate::wire::mmsp::mac_to_viewer as out;
 use crate::wire::mmsp::viewer_to_mac as inbound;
@@ -18,24 +18,6 @@ use crate::wire::mmsp::viewer_to_mac as inbound;
 pub(super) const FILE_ID: FileId = FileId(1);
 
 impl Session {
-    pub(super) fn connect_funnel(&mut self, now: Instant, funnel: &inbound::ConnectFunnel) {
-        // The address in the name is a constant lie of every free player; over TCP only the protocol matters.
-        match funnel.funnel_name.parse::<FunnelName>() {
-            Ok(FunnelName { protocol: Protocol::Tcp, .. }) => {
-                if matches!(self.state, State::AwaitConnectFunnel) {
-                    self.state = State::AwaitOpenFile;
-                }
-                self.send(now, out::ReportConnectedFunnel { hr: HResult::S_OK });
-            }
-            _ => {
-                if matches!(self.state, State::AwaitOpenFile) {
-                    self.state = State::AwaitConnectFunnel;
-                }
-                self.send(now, out::ReportDisconnectedFunnel { hr: HResult::NS_E_NOFUNNEL });
-            }
-        }
-    }
-
     pub(super) fn open_file(&mut self, now: Instant, open: inbound::OpenFile) {
         self.timers.stop(Timer::Login);
         self.timers.stop(Timer::HeaderPiece);
@@ -47,25 +29,63 @@ impl Session {
 
     pub(super) fn read_block(&mut self, now: Instant, state: State, read: &inbound::ReadBlock) {
         let Some(content) = state.into_content() else { return };
-        let play_incarnation = read.play_incarnation;
-        let Some(incarnation) = Incarnation::from_request(play_incarnation) else {
-            self.send(now, out::ReportReadBlock { hr: HResult::E_INVALIDARG, play_incarnation });
+        let Some(header) = self.begin_header(now, &content, read) else {
             self.state = State::AwaitReadBlock(content);
             return;
         };
         self.sources_turn(now);
-        self.send(now, out::ReportReadBlock { hr: HResult::S_OK, play_incarnation });
-        let bit_rate = content.opened.description.bit_rate;
-        let header = Box::new(HeaderSend::new(&content.header, incarnation, bit_rate));
-        self.state = State::SendingHeader(content, header);
+        self.state = State::SendingHeader(content, Box::new(header));
         self.send_header_pieces(now);
+    }
+
+    /// Answers a ReadBlock; returns the header to be sent for it.
+    pub(super) fn begin_header(
+        &mut self,
+        now: Instant,
+        content: &Content,
+        read: &inbound::ReadBlock,
+    ) -> Option<HeaderSend> {
+        let play_incarnation = read.play_incarnation;
+        let Some(incarnation) = Incarnation::from_request(play_incarnation) else {
+            self.send(now, out::ReportReadBlock { hr: HResult::E_INVALIDARG, play_incarnation });
+            return None;
+        };
+        let mut header = HeaderSend::new(&content.header, incarnation, content.bit_rate());
+        if let Some(udp) = &self.udp {
+            let free = udp.header_free.filter(|free| *free > now);
+            let is_with_pair = self.wants_udp_pair && free.is_none();
+            let pair = if is_with_pair { self.send_pair() } else { 0 };
+            header = header.after(free.unwrap_or(now), pair);
+        }
+        self.send(now, out::ReportReadBlock { hr: HResult::S_OK, play_incarnation });
+        Some(header)
+    }
+
+    /// ReadBlock for the next entry of a playlist, as players on UDP ask for it: 3.2.4.2.
+    pub(super) fn read_entry(
+        &mut self,
+        now: Instant,
+        content: Box<Content>,
+        mut media: Box<Media>,
+        read: &inbound::ReadBlock,
+    ) {
+        if let Some(header) = self.begin_header(now, &content, read) {
+            media.send_header(header);
+        }
+        self.state = State::Streaming(content, media);
     }
 
     pub(super) fn send_header_pieces(&mut self, now: Instant) {
         let State::SendingHeader(_, header) = &mut self.state else { return };
         while let Some((due, piece)) = header.next_due(now) {
             match piece {
-                Some(piece) => self.outputs.push_back(Output::Send(piece)),
+                Some(piece) => match &mut self.udp {
+                    Some(udp) => {
+                        udp.header_free = header.free();
+                        self.outputs.push_back(Output::SendDatagram(piece));
+                    }
+                    None => self.outputs.push_back(Output::Send(piece)),
+                },
                 None => {
                     self.timers.start(Timer::HeaderPiece, due, Duration::ZERO);
                     return;
@@ -79,11 +99,12 @@ impl Session {
     }
 
     pub(super) fn send_connected(&mut self, now: Instant, hr: HResult) {
+        let has_pair = self.wants_pair && self.settings.packet_pair && !hr.is_failure();
         self.send(
             now,
             out::ReportConnectedEx {
                 hr,
-                play_incarnation: PacketPairMode::DISABLE,
+                play_incarnation: if has_pair { PacketPairMode::USE } else { PacketPairMode::DISABLE },
                 server_version_info: self.settings.server_version.clone(),
                 version_info: String::new(),
                 version_url: String::new(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clocks::Timer;
 use super::content::Content;
+use super::funnel::in_steps;
 use super::media::{self, Media};
 use super::state::{Start, State};
 use super::{Output, Session};
@@ -89,6 +90,13 @@ impl Session {
         if let Some(content) = state.into_content() {
             self.state = State::Ready(content);
         }
+        if let Some(udp) = &mut self.udp {
+            udp.pause();
+            // Free players give every play one number: what comes late of this one would be taken for the next.
+            if udp.puts_off(now, stop.play_incarnation) {
+                return;
+            }
+        }
         // Answered even where nothing plays: VLC stops twice before it resumes, and waits for each EndOfStream.
         let play_incarnation = stop.play_incarnation;
         self.send(now, out::ReportEndOfStream { hr: HResult::S_OK, play_incarnation });
@@ -100,14 +108,19 @@ impl Session {
         if content.opened.description.broadcast {
             content.gate.rejoin();
         }
-        let bit_rate = content.opened.description.bit_rate;
+        let Playing { cursor, mut pace } = playing;
+        if let (Some(_), Some(settings)) = (&self.udp, &self.settings.udp) {
+            pace = in_steps(pace, settings.flush);
+        }
         let key_wait = now.checked_add(self.settings.key_wait);
-        let media = Media::new(playing, &start, bit_rate, key_wait);
+        let media = Media::new(Playing { cursor, pace }, &start, content.bit_rate(), key_wait);
         self.state = State::Streaming(content, Box::new(media));
+        self.begin_udp();
         self.failure = None;
         self.timers.stop(Timer::Idle);
         self.sequence = self.sequence.advance_at_start();
         self.has_started = true;
+        self.restart_silence(now);
         self.send_started(now, HResult::S_OK, start.play_incarnation, start.striding);
     }
 
@@ -123,6 +136,9 @@ impl Session {
             End::Failed(refusal) => Some(Box::new(refusal)),
         };
         self.state = State::Ready(content);
+        if let Some(udp) = &mut self.udp {
+            udp.pause();
+        }
         self.timers.start(Timer::Idle, now, self.settings.idle);
         self.restart_keep_alive(now);
     }

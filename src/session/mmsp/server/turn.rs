@@ -4,8 +4,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::clocks::Timer;
 use super::opening::refused_open_file;
 use super::playing::until;
@@ -46,6 +44,8 @@ impl Session {
             // A report belongs to the play before it, so it only keeps its place behind what waits already.
             _ if matches!(message, Message::Logging(_)) => false,
             State::Greeting | State::Opening { .. } | State::Starting(..) => true,
+            // Each is answered in its turn: the funnel first, and an EndOfStream that lets datagrams go ahead.
+            _ if self.claim.is_some() || self.udp.as_ref().is_some_and(|udp| udp.is_stopping()) => true,
             State::SendingHeader(..) => belongs_to_ready(message),
             _ => false,
         }
@@ -71,6 +71,7 @@ impl Session {
             (State::Closed, _) => {}
             (State::AwaitConnect, Message::Connect(connect)) => {
                 self.player = Player::new(&connect.subscriber_name);
+                self.wants_pair = connect.play_incarnation == PacketPairMode::USE;
                 self.ask(now, Request::Greet(player::caller(&connect.subscriber_name)), State::Greeting);
             }
             (state @ State::AwaitConnect, message) => return Err(self.out_of_turn(now, state, &message)),
@@ -83,20 +84,9 @@ impl Session {
                 self.state = state;
             }
             // FunnelInfo and ConnectFunnel may come again at any time: WMP does so after a lost header over UDP.
-            (state, Message::FunnelInfo(_)) => {
+            (state, Message::FunnelInfo(info)) => {
                 self.state = state;
-                // One reply and no packet-pair: nobody was offered one in ReportConnectedEX. ffmpeg asks for mode
-                // 0x00F0F0F0, which is in no table and wants no measurement.
-                self.send(
-                    now,
-                    out::ReportFunnelInfo {
-                        hr: HResult::S_OK,
-                        play_incarnation: PacketPairMode::DISABLE,
-                        client_id: self.client_id,
-                        cubdd_datagram_size: 0,
-                        packet_pair: Bytes::new(),
-                    },
-                );
+                self.funnel_info(now, &info);
             }
             (state, Message::ConnectFunnel(funnel)) => {
                 self.state = state;
@@ -129,6 +119,15 @@ impl Session {
                 self.backlog.clear();
                 self.state = State::AwaitReadBlock(content);
                 self.viewers_turn(now);
+            }
+            (State::Streaming(content, media), Message::ReadBlock(read))
+                if self.udp.is_some() && media.awaits_start() =>
+            {
+                self.read_entry(now, content, media, &read);
+            }
+            (State::Streaming(content, mut media), Message::CancelReadBlock(_)) => {
+                media.cancel_header(now, &self.settings);
+                self.state = State::Streaming(content, media);
             }
             (state, Message::CancelReadBlock(_)) => self.state = state,
             (State::Ready(mut content), Message::StreamSwitch(switch)) => {

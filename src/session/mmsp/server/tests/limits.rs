@@ -131,14 +131,14 @@ fn media_wait_for_the_reply_and_a_full_batch_is_gone_on_with_at_once() {
     c.session.handle_input(c.now, Input::Reply(reply)).unwrap();
     let mut batch = Batch::new();
     // A writer may ask before the task has sent ReportStartedPlaying.
-    assert_eq!(c.session.poll_media(c.now, 500, &mut batch), None);
+    assert_eq!(c.session.poll_media(c.now, 500, &mut batch, &mut Batch::new()), None);
     assert!(batch.is_empty());
     c.drain();
-    assert_eq!(c.session.poll_media(c.now, 500, &mut batch), Some(c.now));
+    assert_eq!(c.session.poll_media(c.now, 500, &mut batch, &mut Batch::new()), Some(c.now));
     let first = batch.bytes();
     assert!((500..500 + PACKET_SIZE + 8).contains(&first));
-    assert_eq!(c.session.poll_media(c.now, 500, &mut batch), Some(c.now));
+    assert_eq!(c.session.poll_media(c.now, 500, &mut batch, &mut Batch::new()), Some(c.now));
     assert_eq!(batch.bytes(), first);
-    assert_eq!(c.session.poll_media(c.now, 1 << 20, &mut batch), None);
+    assert_eq!(c.session.poll_media(c.now, 1 << 20, &mut batch, &mut Batch::new()), None);
     assert_eq!(batch.take_packets(), 50);
 }

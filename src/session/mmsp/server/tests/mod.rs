@@ -10,6 +10,7 @@ mod properties;
 mod refusals;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,10 @@ struct Conversation {
     deframer: Deframer,
     arrived: VecDeque<(Instant, Frame)>,
     asked: VecDeque<Request>,
+    /// Datagrams, each as it came.
+    datagrams: VecDeque<(Instant, Bytes)>,
+    /// What was asked of the driver.
+    claims: VecDeque<Option<NonZeroU16>>,
     closing: Option<Closing>,
     deadline: Option<Instant>,
     media_due: Option<Instant>,
@@ -98,6 +103,8 @@ impl Conversation {
             deframer: Deframer::for_client(),
             arrived: VecDeque::new(),
             asked: VecDeque::new(),
+            datagrams: VecDeque::new(),
+            claims: VecDeque::new(),
             closing: None,
             deadline: None,
             media_due: None,
@@ -213,16 +220,17 @@ impl Conversation {
             if !self.session.is_streaming() {
                 return;
             }
-            let mut batch = Batch::new();
-            let due = self.session.poll_media(self.now, 64 * 1024, &mut batch);
+            let (mut batch, mut datagrams) = (Batch::new(), Batch::new());
+            let due = self.session.poll_media(self.now, 64 * 1024, &mut batch, &mut datagrams);
             let bytes = batch.to_vec();
+            self.datagrams_arrive(&datagrams);
             self.arrive(&bytes);
             if due.is_none_or(|due| due > self.now) {
                 self.drain();
                 self.media_due = due;
                 return;
             }
-            assert!(!bytes.is_empty(), "a full batch that is empty");
+            assert!(!bytes.is_empty() || !datagrams.is_empty(), "a full batch that is empty");
         }
     }
 
@@ -231,6 +239,8 @@ impl Conversation {
             match self.session.poll_output() {
                 Output::Send(bytes) => self.arrive(&bytes),
                 Output::Request(request) => self.asked.push_back(request),
+                Output::SendDatagram(bytes) => self.datagrams.push_back((self.now, bytes)),
+                Output::Funnel(claim) => self.claims.push_back(claim),
                 Output::Close(why) => assert!(self.closing.replace(why).is_none(), "closed twice"),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
@@ -238,6 +248,11 @@ impl Conversation {
                 }
             }
         }
+    }
+
+    fn datagrams_arrive(&mut self, batch: &Batch) {
+        let datagrams = batch.pieces().map(|(head, body)| (self.now, [head, body].concat().into()));
+        self.datagrams.extend(datagrams);
     }
 
     fn arrive(&mut self, bytes: &[u8]) {

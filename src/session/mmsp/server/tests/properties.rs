@@ -212,7 +212,7 @@ impl Watched {
         for _ in 0..100 {
             match self.session.poll_output() {
                 Output::Send(sent) => bytes.extend_from_slice(&sent),
-                Output::Request(_) => {}
+                Output::Request(_) | Output::SendDatagram(_) | Output::Funnel(_) => {}
                 Output::Close(_) => {
                     assert!(!self.is_over, "closed after the end");
                     self.is_over = true;
@@ -233,7 +233,7 @@ impl Watched {
             let is_any_on = self.session.state.content().is_some_and(|content| content.gate.is_any_on());
             let changes = self.session.is_streaming();
             let mut batch = Batch::new();
-            let due = self.session.poll_media(self.now, 1000, &mut batch);
+            let due = self.session.poll_media(self.now, 1000, &mut batch, &mut Batch::new());
             assert!(changes || batch.is_empty(), "media out of turn");
             // WMS 4.x has everything selected by its StartPlaying, and the next entry selects for others.
             assert!(is_any_on || batch.take_packets() == 0, "media while nothing is selected");
