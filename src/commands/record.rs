@@ -129,7 +129,7 @@ impl Recording {
         loop {
             match cursor.next() {
                 Next::Packet(packet) => self.push(&packet)?,
-                Next::Skipped { packets, .. } => warn!(packets, "packets are missing"),
+                Next::Skipped { packets, .. } | Next::Lost { packets } => warn!(packets, "packets are missing"),
                 Next::Resumed => warn!("packets are missing"),
                 Next::Changed(header) => self.next_entry(&header)?,
                 Next::Ended(end) => return Ok(Some(end)),

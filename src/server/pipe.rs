@@ -119,7 +119,7 @@ impl Pipe {
                 Next::Changed(_) => changed = Some(item),
                 Next::Ended(_) => ended = Some(item),
                 // What follows a jump begins at key frames anyway.
-                Next::Resumed | Next::Nothing => {}
+                Next::Resumed | Next::Lost { .. } | Next::Nothing => {}
             }
         }
         let jump = (skipped > 0).then_some(Next::Skipped { packets: skipped, lag });
@@ -146,7 +146,7 @@ fn size(item: &Next) -> usize {
         + match item {
             Next::Packet(packet) => size_of::<Packet>() + packet.bytes.len(),
             Next::Changed(header) => header.bytes().len(),
-            Next::Skipped { .. } | Next::Resumed | Next::Ended(_) | Next::Nothing => 0,
+            Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } | Next::Ended(_) | Next::Nothing => 0,
         }
 }
 
@@ -214,6 +214,7 @@ mod tests {
             Next::Ended(_) => Some("ended".to_owned()),
             Next::Changed(_) => Some("changed".to_owned()),
             Next::Resumed => Some("resumed".to_owned()),
+            Next::Lost { packets } => Some(format!("lost {packets}")),
             Next::Nothing => None,
         })
         .collect()

@@ -391,6 +391,11 @@ pub enum Next {
     },
     /// The source was lost and is back: nobody knows what is missing, and each stream goes on at a key frame.
     Resumed,
+    /// So many packets were lost on the way, here in the order: the source had them, and nobody knows their numbers.
+    Lost {
+        /// How many, as far as that can be told.
+        packets: u64,
+    },
     /// The next entry begins here, in order for everyone, however late.
     Changed(Arc<Header>),
     /// No more comes.

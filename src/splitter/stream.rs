@@ -426,8 +426,8 @@ impl Feed {
                     self.begin_entry(now, opened);
                 }
                 Next::Ended(end) => self.end(now, end),
-                // A source that is read in full skips nothing, and its losses are told otherwise.
-                Next::Skipped { .. } | Next::Resumed | Next::Nothing => {}
+                // A source that is read in full skips nothing, and what is lost of it shows in the numbers.
+                Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } | Next::Nothing => {}
             }
         }
     }

@@ -110,6 +110,7 @@ fn told(cursor: &mut RingCursor) -> Vec<String> {
         Next::Packet(packet) => Some(packet.number.to_string()),
         Next::Skipped { packets, .. } => Some(format!("skipped {packets}")),
         Next::Resumed => Some("resumed".to_owned()),
+        Next::Lost { packets } => Some(format!("lost {packets}")),
         Next::Changed(_) => Some("changed".to_owned()),
         Next::Ended(_) => Some("ended".to_owned()),
         Next::Nothing => None,
@@ -431,7 +432,7 @@ proptest! {
                             }
                             Next::Ended(_) => { is_over = true; break; }
                             Next::Nothing => break,
-                            Next::Skipped { .. } | Next::Changed(_) | Next::Resumed => {}
+                            Next::Skipped { .. } | Next::Changed(_) | Next::Resumed | Next::Lost { .. } => {}
                         }
                     }
                     if is_over {

@@ -236,7 +236,7 @@ async fn play(visit: &mut Visit, opened: &Opened) -> anyhow::Result<Digests> {
                 }
                 Next::Ended(End::Failed(refusal)) => bail!("the origin ends early: {refusal}"),
                 Next::Changed(_) => bail!("the origin plays another content"),
-                Next::Skipped { .. } | Next::Resumed => {}
+                Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } => {}
                 Next::Nothing => break,
             }
         }

@@ -37,6 +37,8 @@ struct Run {
     /// The file that the last packet belongs to.
     segment: Option<u32>,
     is_over: bool,
+    /// Packets were lost on the way before the next one: what lies in between is not absent, it is unknown.
+    is_torn: bool,
     /// What it is made for; what comes before is known.
     goal: Option<PacketNumber>,
     /// What lies before it is known.
@@ -73,7 +75,8 @@ impl Intake {
             return;
         }
         let number = packet.number;
-        let expected = self.run.next.or(self.run.asked).unwrap_or(number);
+        let is_torn = std::mem::take(&mut self.run.is_torn);
+        let expected = self.run.next.or(self.run.asked).filter(|_| !is_torn).unwrap_or(number);
         // What is left out where a viewer begins is nothing that it could show. One that comes from before gets it from
         // elsewhere.
         if self.joining.is_some() && !self.run.goes_on && number > expected {
@@ -138,7 +141,9 @@ impl Intake {
     fn ended(&mut self, end: &End) {
         match end {
             End::Complete => {
-                if let Some(behind) = self.run.next.or(self.run.asked).filter(|_| self.run.cut.is_none()) {
+                if let Some(behind) =
+                    self.run.next.or(self.run.asked).filter(|_| self.run.cut.is_none() && !self.run.is_torn)
+                {
                     self.entry.ended(behind.0, self.run.request);
                 }
                 self.end(Turn::Ended);
@@ -177,6 +182,7 @@ impl Sink for Way {
                 Next::Ended(end) => intake.ended(&end),
                 // Content that may be kept has one entry.
                 Next::Changed(_) => intake.end(Turn::Impossible),
+                Next::Lost { .. } => intake.run.is_torn = true,
                 Next::Skipped { .. } | Next::Resumed | Next::Nothing => {}
             }
         }

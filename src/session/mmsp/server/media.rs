@@ -207,6 +207,8 @@ impl Media {
                         self.rejoin(now, content, frames.settings);
                         continue;
                     }
+                    // The numbers of the packets tell.
+                    Next::Lost { .. } => continue,
                     next @ (Next::Changed(_) | Next::Ended(_)) if let Some(at) = frames.settled_at(now) => {
                         self.behind = Some(Box::new(next));
                         return Progress::Due(at);
