@@ -155,6 +155,7 @@ fn upstream(packets: &[Packet]) -> Queue {
         max_header: 65_536,
         player_reports: false,
         relays_reports: false,
+        udp: None,
     };
     let mut session = client::Client::new(now, settings);
     let mut media = Vec::new();

@@ -65,6 +65,7 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
         max_header: 4096,
         player_reports,
         relays_reports: false,
+        udp: None,
     };
     let mut client = Client::new(now, settings);
     let mut wire = Deframer::for_server();

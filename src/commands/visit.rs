@@ -55,6 +55,7 @@ impl Visit {
             max_header: MAX_HEADER,
             player_reports: false,
             relays_reports: false,
+            udp: None,
         };
         let mut last = None;
         for address in addresses {

@@ -281,6 +281,8 @@ impl Upstream {
         loop {
             match self.client.poll_output() {
                 Output::Send(bytes) => self.unsent.push_message(bytes),
+                // No session here is over UDP.
+                Output::SendDatagram(_) => {}
                 Output::Event(event) => self.events.push_back(event),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
@@ -337,6 +339,7 @@ mod tests {
             max_header: 1 << 20,
             player_reports: false,
             relays_reports: false,
+            udp: None,
         };
         let counts = Counts::new(IntGauge::new("open", "open").unwrap(), IntCounter::new("bytes", "bytes").unwrap());
         let mut upstream = Upstream::connect(origin.address, 10 * second, 1 << 16, settings, counts).await.unwrap();

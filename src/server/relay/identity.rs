@@ -54,6 +54,7 @@ impl Identity {
             max_header: settings.max_header,
             player_reports: self.caller.sends_logs,
             relays_reports: self.is_shared && settings.split.forward_logs,
+            udp: None,
         }
     }
 

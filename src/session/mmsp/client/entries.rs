@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::error::ending;
 use super::playing::Started;
+use super::reading::Reading;
 use super::report::Received;
 use super::state::State;
 use super::{Client, ClientError, Timer};
@@ -27,26 +28,31 @@ impl Client {
             self.state = State::Streaming(play);
             return;
         }
-        self.play_is_over(now, &mut play);
         let is_broadcast = self.content.as_ref().is_some_and(|content| content.opened.description.broadcast);
         // 3.1.5.18. A server below 9 says 0 between entries of a broadcast, too, so there it is held back until
         // StreamChange comes or too long nothing does; free servers say 1 whatever version they claim.
         let promised = end.hr == HResult::S_FALSE;
         if promised || end.hr == HResult::S_OK && is_broadcast && self.server_major < 9 {
+            self.play_is_over(now, &mut play);
             self.await_media(now);
+            if let Some(order) = &mut self.order {
+                order.close(now, None);
+            }
             self.state = State::BetweenEntries { play, promised: promised && self.server_major >= 9 };
             return;
         }
-        self.state = State::Streaming(play);
-        self.end_play(ending(end.hr), media);
+        self.end_play(now, play, ending(end.hr), media);
     }
 
     /// The header of the next entry is complete: select and start again, 3.1.4.4.
-    pub(super) fn next_entry(&mut self, now: Instant, media: &mut Vec<Next>) -> Result<(), ClientError> {
-        let State::NextHeader { mut play, bytes } = std::mem::replace(&mut self.state, State::Ready) else {
-            return Ok(());
-        };
-        let header = Arc::new(Header::parse(bytes.freeze())?);
+    pub(super) fn next_entry(
+        &mut self,
+        now: Instant,
+        mut play: Started,
+        reading: Reading,
+        media: &mut Vec<Next>,
+    ) -> Result<(), ClientError> {
+        let header = Arc::new(Header::parse(reading.into_bytes())?);
         if let Some(content) = &mut self.content {
             // Streams that were off stay off; what is new is on until the viewer says what it wants.
             let state_of = |stream| content.selection.get(&stream).copied().unwrap_or(Thinning::All);

@@ -23,6 +23,9 @@ pub enum ClientError {
     /// Nothing comes.
     #[error("the origin did not answer in time while {0}")]
     NoReply(&'static str),
+    /// Nothing comes over UDP, though the origin agreed to it: firewalls let TCP pass. Another session over TCP may do.
+    #[error("the origin's Data packets do not arrive over UDP")]
+    NoDatagrams,
     /// It refused to go on with the session.
     #[error("the origin refused {what}: {hr}")]
     Refused {
@@ -47,7 +50,7 @@ impl ClientError {
         let reason = match self {
             Self::Decode(_) | Self::OversizedPacket { .. } => Reason::Protocol,
             Self::Header(_) | Self::HeaderTooLarge { .. } => Reason::BadContent,
-            Self::NoReply(_) => Reason::Timeout,
+            Self::NoReply(_) | Self::NoDatagrams => Reason::Timeout,
             Self::Refused { what: "OpenFile", hr: HResult::NS_E_FILE_NOT_FOUND } => Reason::NotFound,
             Self::Refused { what: "OpenFile", hr: HResult::E_ACCESSDENIED } => Reason::Forbidden,
             Self::Refused { .. } => Reason::Origin,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Client;
+use super::order::Order;
 use super::playing::Started;
 use super::report::{self, Received};
 use super::state::State;
@@ -15,6 +16,7 @@ impl Client {
     /// Logging comes right behind its own StopPlaying or EndOfStream; whether it does shows later.
     pub(super) fn play_is_over(&mut self, now: Instant, play: &mut Started) {
         self.late_report = false;
+        play.received.losses = self.order.as_ref().map(Order::losses);
         if std::mem::replace(&mut play.is_reported, true) {
             return;
         }
@@ -72,7 +74,7 @@ impl Client {
 
     fn send_report(&mut self, log: &PlayerLog) {
         let PlayerLog::ClientLog(bytes) = log;
-        let client_log = report::relayed(bytes, self.file_id);
+        let client_log = report::relayed(bytes, self.file_id, self.order.is_some());
         self.send(out::Logging { client_log });
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
-
 use super::error::{accepted, ending};
-use super::opening::{FUNNEL, MAX_BIT_RATE, scheme_named};
+use super::opening::scheme_named;
+use super::reading::Reading;
 use super::state::State;
 use super::{Client, ClientError, Event, Timer};
 use crate::session::{AuthScheme, Credentials, End, Next};
@@ -40,13 +39,17 @@ impl Client {
                 accepted("FunnelInfo", report.hr)?;
                 // Three come from a server that measures; each but the last of them says 0xF0F0F0F1, but we asked for
                 // none, so one is all (3.1.5.4), and the others find no arm here.
-                self.send(out::ConnectFunnel { funnel_name: FUNNEL.to_owned(), max_bit_rate: MAX_BIT_RATE });
-                self.await_reply(now);
-                self.state = State::AwaitFunnel(open);
+                self.client_id = report.client_id;
+                let udp = self.settings.udp.clone();
+                self.connect_funnel(now, open, udp);
             }
             (State::AwaitFunnel(open), Message::ReportConnectedFunnel(report)) => {
                 accepted("ConnectFunnel", report.hr)?;
                 self.open_file(now, open);
+            }
+            // 3.1.5.6: the other way, in the same session.
+            (State::AwaitFunnel(open), Message::ReportDisconnectedFunnel(_)) if self.order.is_some() => {
+                self.connect_funnel(now, open, None);
             }
             (State::AwaitFunnel(_), Message::ReportDisconnectedFunnel(report)) => {
                 let hr = if report.hr.is_failure() { report.hr } else { HResult::NS_E_NOFUNNEL };
@@ -76,7 +79,15 @@ impl Client {
             }
             (state @ State::AwaitHeader { .. }, Message::ReportReadBlock(report)) => {
                 accepted("ReadBlock", report.hr)?;
-                self.await_reply(now);
+                // Over UDP the Header timer runs.
+                match self.order {
+                    Some(_) => self.timers.stop(Timer::Reply),
+                    None => self.await_reply(now),
+                }
+                self.state = state;
+            }
+            (state @ State::NextHeader { .. }, Message::ReportReadBlock(report)) => {
+                accepted("ReadBlock", report.hr)?;
                 self.state = state;
             }
             (state, Message::ReportStreamSwitch(_)) => {
@@ -89,18 +100,21 @@ impl Client {
             // The answer to the StartPlaying that followed a StreamChange.
             (State::Streaming(mut play), Message::ReportStartedPlaying(report)) => {
                 play.takes_unrequested = false;
-                self.state = State::Streaming(play);
                 if report.hr.is_failure() {
                     let refusal = ClientError::Refused { what: "StartPlaying", hr: report.hr }.refusal();
-                    self.end_play(End::Failed(refusal), media);
+                    play.is_reported = true;
+                    self.end_play(now, play, End::Failed(refusal), media);
+                } else {
+                    self.state = State::Streaming(play);
                 }
             }
             (State::Streaming(play), Message::ReportEndOfStream(end)) => self.end_of_stream(now, play, &end, media),
             (State::BetweenEntries { play, promised }, Message::ReportEndOfStream(end)) => {
-                self.state = State::BetweenEntries { play, promised };
                 // It thought better of it.
                 if end.hr.is_failure() || end.hr == HResult::S_OK && self.server_major >= 9 {
-                    self.end_play(ending(end.hr), media);
+                    self.end_play(now, play, ending(end.hr), media);
+                } else {
+                    self.state = State::BetweenEntries { play, promised };
                 }
             }
             (State::Stopping(play), Message::ReportEndOfStream(_)) => self.stopped(&play),
@@ -113,10 +127,19 @@ impl Client {
                     return Err(ClientError::HeaderTooLarge { limit: self.settings.max_header });
                 }
                 self.timers.stop(Timer::Stall);
-                if !self.is_paused {
+                // Over UDP the client asks for it, 3.1.5.19.
+                let reading = match &mut self.order {
+                    Some(order) => {
+                        order.close(now, None);
+                        self.read_header(now, change.header_size, change.bit_rate)
+                    }
+                    // The number is 0xFF by the text; nothing but the header can come here, so it is not asked for.
+                    None => Reading::over_tcp(None),
+                };
+                if !self.is_paused && self.order.is_none() {
                     self.await_reply(now);
                 }
-                self.state = State::NextHeader { play, bytes: BytesMut::new() };
+                self.state = State::NextHeader { play, reading };
             }
             // Whatever else comes at a time of its own choosing is no reason to end a session.
             (state, _) => self.state = state,
@@ -124,8 +147,16 @@ impl Client {
         Ok(())
     }
 
-    pub(super) fn handle_timer(&mut self, timer: Timer, media: &mut Vec<Next>) -> Result<(), ClientError> {
+    pub(super) fn handle_timer(
+        &mut self,
+        now: Instant,
+        timer: Timer,
+        media: &mut Vec<Next>,
+    ) -> Result<(), ClientError> {
         match (timer, &self.state) {
+            // What it was for is seen to after each input.
+            (Timer::Order, _) => Ok(()),
+            (Timer::Header, _) => self.header_is_late(now),
             // An origin that never answers StopPlaying is left without an answer.
             (Timer::Reply, State::Stopping(play)) => {
                 let play = play.clone();
@@ -133,9 +164,13 @@ impl Client {
                 Ok(())
             }
             (Timer::Reply, state) => Err(ClientError::NoReply(state.name())),
-            (Timer::Stall, State::BetweenEntries { promised: false, .. }) => {
-                self.end_play(End::Complete, media);
+            (Timer::Stall, State::BetweenEntries { play, promised: false }) => {
+                let play = play.clone();
+                self.end_play(now, play, End::Complete, media);
                 Ok(())
+            }
+            (Timer::Stall, State::Streaming(_)) if self.order.is_some() && !self.has_media => {
+                Err(ClientError::NoDatagrams)
             }
             (Timer::Stall, state) if self.is_streaming() => Err(ClientError::NoReply(state.name())),
             (Timer::Stall, _) => Ok(()),

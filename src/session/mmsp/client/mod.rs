@@ -1,20 +1,26 @@
-//! The client role toward one origin over TCP, `[MS-MMSP]` 3.1.
+//! The client role toward one origin, `[MS-MMSP]` 3.1, with Data over TCP or UDP.
 //!
 //! It behaves as Windows Media Format 9 clients do, whatever the viewer behind it is: FunnelInfo is asked, streams are
 //! always selected, plays are stopped before they move, and every end of a stream is reported.
 //! After each input, drain the output until it says `Timeout`. Media come out beside it, in `media`, in order.
 
+mod asking;
+mod closing;
+mod data;
 mod entries;
 mod error;
 mod incarnations;
 mod logging;
 mod messages;
 mod opening;
+mod order;
 mod playing;
+mod reading;
 mod report;
 mod requests;
 mod selection;
 mod state;
+mod udp;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,15 +30,14 @@ use bytes::Bytes;
 
 pub use self::error::ClientError;
 use self::incarnations::Incarnations;
-use self::opening::{HEADER_END, append};
+use self::order::Order;
 use self::playing::Content;
 use self::report::Received;
 use self::state::State;
-use crate::asf::{Packet as AsfPacket, PacketNumber};
+pub use self::udp::{Losses, Udp};
 use crate::session::timers::Timers;
-use crate::session::{AuthScheme, Credentials, Next, Opened, Packet, Refusal, Request, StreamChoice};
-use crate::wire::mmsp::data::Data;
-use crate::wire::mmsp::ids::{FileId, Incarnation, PacketPairMode};
+use crate::session::{AuthScheme, Credentials, Next, Opened, Refusal, Request, StreamChoice};
+use crate::wire::mmsp::ids::{ClientId, FileId, PacketPairMode};
 use crate::wire::mmsp::mac_to_viewer::Message;
 use crate::wire::mmsp::subscriber_name::SubscriberName;
 use crate::wire::mmsp::viewer_to_mac as out;
@@ -55,6 +60,8 @@ pub struct Settings {
     pub player_reports: bool,
     /// Reports come from many players, and all of them go on as they are, beside our own.
     pub relays_reports: bool,
+    /// Data packets are wanted over UDP; where the origin says no, they come over TCP.
+    pub udp: Option<Udp>,
 }
 
 /// What happens to a session.
@@ -73,6 +80,8 @@ pub enum Input {
 pub enum Output {
     /// Bytes for the origin.
     Send(Bytes),
+    /// A datagram for the origin's UDP port, which has the number of its TCP port.
+    SendDatagram(Bytes),
     /// Something to be told above.
     Event(Event),
     /// Nothing more until an input, or until this deadline.
@@ -112,7 +121,13 @@ pub enum Event {
 enum Timer {
     Reply,
     Stall,
+    /// The header did not come over UDP, 3.1.2.
+    Header,
+    /// A packet over UDP is to be asked for or given up.
+    Order,
 }
+
+const TIMERS: [Timer; 4] = [Timer::Reply, Timer::Stall, Timer::Header, Timer::Order];
 
 /// The client role of one session.
 #[derive(Debug)]
@@ -132,7 +147,7 @@ pub struct Client {
     choices: Vec<StreamChoice>,
     /// The play that Stop just ended: a late EndOfStream for it says nothing about the next.
     last_incarnation: u8,
-    timers: Timers<Timer, 2>,
+    timers: Timers<Timer, { TIMERS.len() }>,
     outputs: VecDeque<Output>,
     packet_seq: u16,
     is_paused: bool,
@@ -142,6 +157,13 @@ pub struct Client {
     name: String,
     /// We reported in the player's stead; its own report is still to come.
     late_report: bool,
+    /// What a resend request must show, 2.2.5.
+    client_id: ClientId,
+    /// Packets over UDP; `None` where Data come over TCP.
+    order: Option<Order>,
+    /// Media have come over UDP: it works.
+    has_media: bool,
+    dropped: u64,
 }
 
 impl Client {
@@ -161,13 +183,17 @@ impl Client {
             switches_out: 0,
             choices: Vec::new(),
             last_incarnation: 0,
-            timers: Timers::new([Timer::Reply, Timer::Stall]),
+            timers: Timers::new(TIMERS),
             outputs: VecDeque::new(),
             packet_seq: 0,
             is_paused: false,
             unreported: None,
             name: String::new(),
             late_report: false,
+            client_id: ClientId::default(),
+            order: None,
+            has_media: false,
+            dropped: 0,
         };
         // Packet-pair through a proxy would measure one hop only, so it is never asked for.
         client.send(out::Connect { play_incarnation: PacketPairMode::DISABLE, subscriber_name: name });
@@ -197,61 +223,12 @@ impl Client {
             }
             Input::Timeout => {
                 while let Some(timer) = self.timers.take_due(now) {
-                    self.handle_timer(timer, media)?;
+                    self.handle_timer(now, timer, media)?;
                 }
             }
         }
         self.work_off_queue(now);
-        Ok(())
-    }
-
-    /// Takes a Data packet: a piece of a header, or media, which is appended to `media` without a copy.
-    pub fn handle_data(&mut self, now: Instant, data: Data, media: &mut Vec<Next>) -> Result<(), ClientError> {
-        let number = data.play_incarnation.get();
-        match &mut self.state {
-            State::AwaitHeader { incarnation, bytes, .. } if number == *incarnation => {
-                append(bytes, &data, self.settings.max_header)?;
-                if data.af_flags & HEADER_END != 0 {
-                    self.header_complete()?;
-                    self.work_off_queue(now);
-                } else {
-                    self.await_more(now, &data);
-                }
-            }
-            State::NextHeader { bytes, .. } => {
-                // The number is 0xFF by the text; nothing but the header can come here, so it is not asked for.
-                append(bytes, &data, self.settings.max_header)?;
-                if data.af_flags & HEADER_END != 0 {
-                    self.next_entry(now, media)?;
-                } else {
-                    self.await_more(now, &data);
-                }
-            }
-            State::Streaming(play)
-                if number == play.incarnation
-                    || play.takes_unrequested && data.play_incarnation == Incarnation::UNREQUESTED =>
-            {
-                let limit = self.content.as_ref().map_or(0, |content| content.header.packet_size());
-                if data.payload.len() > limit {
-                    return Err(ClientError::OversizedPacket { size: data.payload.len(), limit });
-                }
-                play.received.count(data.payload.len());
-                // A packet that can't be parsed still passes: protected content is none of our business.
-                if let Ok(packet) = AsfPacket::parse(&data.payload) {
-                    play.last_send_time = packet.send_time_ms();
-                }
-                media.push(Next::from(Packet::new(
-                    PacketNumber(data.location_id.0.into()),
-                    play.last_send_time,
-                    data.payload.clone(),
-                    data.payload,
-                )));
-                self.await_media(now);
-            }
-            // Data of a play that is over, packet-pair packets nobody asked for: tolerated, 3.1.5.
-            _ => {}
-        }
-        Ok(())
+        self.order_moved(now, media)
     }
 
     /// What is to be done next.
@@ -268,7 +245,14 @@ impl Client {
         match self.state {
             State::Streaming(_) | State::BetweenEntries { .. } if is_paused => self.timers.stop(Timer::Stall),
             State::Streaming(_) | State::BetweenEntries { .. } => self.await_media(now),
-            State::NextHeader { .. } if is_paused => self.timers.stop(Timer::Reply),
+            State::NextHeader { .. } if is_paused => {
+                self.timers.stop(Timer::Reply);
+                self.timers.stop(Timer::Header);
+            }
+            State::NextHeader { ref reading, .. } if self.order.is_some() && !reading.is_whole() => {
+                self.timers.start(Timer::Header, now, reading.period());
+            }
+            State::NextHeader { .. } if self.order.is_some() => {}
             State::NextHeader { .. } => self.await_reply(now),
             _ => {}
         }
@@ -286,18 +270,14 @@ impl Client {
 
     /// Whether media may come.
     pub fn is_streaming(&self) -> bool {
-        matches!(self.state, State::Streaming(_) | State::BetweenEntries { .. } | State::NextHeader { .. })
+        matches!(
+            self.state,
+            State::Streaming(_) | State::BetweenEntries { .. } | State::NextHeader { .. } | State::Settling { .. }
+        )
     }
 
     fn await_reply(&mut self, now: Instant) {
         self.timers.start(Timer::Reply, now, self.settings.reply);
-    }
-
-    /// A header of several pieces may come no faster than the bit rate: each piece has the time of an answer.
-    fn await_more(&mut self, now: Instant, data: &Data) {
-        if !self.is_paused && !data.payload.is_empty() {
-            self.await_reply(now);
-        }
     }
 
     fn await_media(&mut self, now: Instant) {

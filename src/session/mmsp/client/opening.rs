@@ -3,26 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
-
+use super::order::Order;
 use super::playing::Content;
+use super::reading::Reading;
 use super::state::State;
-use super::{Client, ClientError, Event, Timer};
+use super::{Client, ClientError, Event, Timer, Udp};
 use crate::asf::{Header, Thinning};
 use crate::session::{AuthScheme, Description, Open, Opened};
-use crate::wire::mmsp::data::Data;
 use crate::wire::mmsp::ids::FileAttributes;
 use crate::wire::mmsp::mac_to_viewer as inbound;
 use crate::wire::mmsp::viewer_to_mac as out;
 
-/// The bit of AFFlags that ends a header, by every reading of 2.2.2: 0x08 or 0x0C.
-pub(super) const HEADER_END: u8 = 0x08;
-
 /// funnelName of a client on TCP: the address counts for nothing there, but the form must be right, 2.2.4.18.
-pub(super) const FUNNEL: &str = r"\\127.0.0.1\TCP\1037";
+const FUNNEL: &str = r"\\127.0.0.1\TCP\1037";
 
 /// maxBitRate of ConnectFunnel, 2.2.4.18.
-pub(super) const MAX_BIT_RATE: u32 = 0x0098_9680;
+const MAX_BIT_RATE: u32 = 0x0098_9680;
 
 impl Client {
     pub(super) fn open_file(&mut self, now: Instant, open: Open) {
@@ -46,20 +42,54 @@ impl Client {
         }
     }
 
-    pub(super) fn read_block(&mut self, now: Instant, opened: inbound::ReportOpenFile) {
-        self.file_id = opened.open_file_id;
-        let incarnation = self.incarnations.next_header();
-        self.send(out::ReadBlock { open_file_id: self.file_id, play_incarnation: u32::from(incarnation) });
+    /// ConnectFunnel: the way that Data packets shall take, 2.2.4.18.
+    pub(super) fn connect_funnel(&mut self, now: Instant, open: Open, udp: Option<Udp>) {
+        let funnel_name = udp.as_ref().map_or_else(|| FUNNEL.to_owned(), Udp::funnel_name);
+        self.order = udp.map(Order::new);
+        self.send(out::ConnectFunnel { funnel_name, max_bit_rate: MAX_BIT_RATE });
         self.await_reply(now);
-        self.state = State::AwaitHeader { opened, incarnation, bytes: BytesMut::new() };
+        self.state = State::AwaitFunnel(open);
     }
 
-    pub(super) fn header_complete(&mut self) -> Result<(), ClientError> {
-        let State::AwaitHeader { opened, bytes, .. } = std::mem::replace(&mut self.state, State::Ready) else {
+    pub(super) fn read_block(&mut self, now: Instant, opened: inbound::ReportOpenFile) {
+        self.file_id = opened.open_file_id;
+        let reading = self.read_header(now, opened.file_header_size, opened.file_bit_rate);
+        self.await_reply(now);
+        self.state = State::AwaitHeader { opened, reading };
+    }
+
+    /// ReadBlock, and what it will bring.
+    pub(super) fn read_header(&mut self, now: Instant, header_size: u32, bit_rate: u32) -> Reading {
+        let incarnation = self.incarnations.next_header();
+        self.send(out::ReadBlock { open_file_id: self.file_id, play_incarnation: u32::from(incarnation) });
+        if self.order.is_none() {
+            return Reading::over_tcp(Some(incarnation));
+        }
+        let reading = Reading::over_udp(incarnation, header_size, bit_rate);
+        self.timers.start(Timer::Header, now, reading.period());
+        reading
+    }
+
+    /// Pieces of the header were lost, 3.1.2: it is asked for again, but not for ever.
+    pub(super) fn header_is_late(&mut self, now: Instant) -> Result<(), ClientError> {
+        let (State::AwaitHeader { reading, .. } | State::NextHeader { reading, .. }) = &mut self.state else {
             return Ok(());
         };
+        let incarnation = self.incarnations.next_header();
+        let Some(before) = reading.retry(incarnation) else { return Err(ClientError::NoDatagrams) };
+        self.timers.start(Timer::Header, now, reading.period());
+        self.send(out::CancelReadBlock { play_incarnation: before.into() });
+        self.send(out::ReadBlock { open_file_id: self.file_id, play_incarnation: incarnation.into() });
+        Ok(())
+    }
+
+    pub(super) fn header_complete(
+        &mut self,
+        opened: inbound::ReportOpenFile,
+        reading: Reading,
+    ) -> Result<(), ClientError> {
         self.timers.stop(Timer::Reply);
-        let header = Arc::new(Header::parse(bytes.freeze())?);
+        let header = Arc::new(Header::parse(reading.into_bytes())?);
         let has = |flag| opened.file_attributes.contains(flag);
         let description = Description {
             broadcast: has(FileAttributes::BROADCAST),
@@ -78,14 +108,6 @@ impl Client {
         self.event(Event::Opened(opened));
         Ok(())
     }
-}
-
-pub(super) fn append(bytes: &mut BytesMut, data: &Data, limit: usize) -> Result<(), ClientError> {
-    if bytes.len().saturating_add(data.payload.len()) > limit {
-        return Err(ClientError::HeaderTooLarge { limit });
-    }
-    bytes.extend_from_slice(&data.payload);
-    Ok(())
 }
 
 pub(super) fn scheme_named(authen_package: &str) -> Option<AuthScheme> {

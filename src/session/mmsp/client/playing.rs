@@ -37,6 +37,15 @@ pub(super) struct Content {
     pub(super) is_selected: bool,
 }
 
+impl Content {
+    /// The number of the last packet, where the origin said it of what plays now.
+    fn last_packet(&self) -> Option<u32> {
+        let is_first_entry = Arc::ptr_eq(&self.header, &self.opened.header);
+        let count = Some(self.opened.description.packet_count).filter(|_| is_first_entry);
+        count.and_then(|count| count.checked_sub(1)?.try_into().ok())
+    }
+}
+
 impl Client {
     /// Begins a play; the answer comes later.
     pub(super) fn start(&mut self, now: Instant, play: &Play) {
@@ -60,6 +69,9 @@ impl Client {
         let incarnation = self.incarnations.next_play();
         let fields = PositionFields::naming(play.from);
         let play_incarnation = u32::from(incarnation);
+        if let Some(order) = &mut self.order {
+            order.begin(incarnation, play.rate < 0.0);
+        }
         if play.is_trick_mode() {
             self.send(out::StartStriding {
                 open_file_id: self.file_id,
@@ -104,9 +116,13 @@ impl Client {
     /// StopPlaying and the report, 3.1.4.5.
     pub(super) fn stop(&mut self, now: Instant, mut play: Started) {
         self.timers.stop(Timer::Stall);
+        self.timers.stop(Timer::Header);
         self.choices.clear();
         self.send(out::StopPlaying { open_file_id: self.file_id, play_incarnation: u32::from(play.incarnation) });
         self.play_is_over(now, &mut play);
+        if let Some(order) = &mut self.order {
+            order.discard();
+        }
         self.await_reply(now);
         self.state = State::Stopping(play);
     }
@@ -117,9 +133,16 @@ impl Client {
         self.state = State::Ready;
     }
 
-    pub(super) fn end_play(&mut self, end: End, media: &mut Vec<Next>) {
+    /// The origin sends no more. What it sent over UDP may still be on its way, so the end goes up behind that.
+    pub(super) fn end_play(&mut self, now: Instant, mut play: Started, end: End, media: &mut Vec<Next>) {
         self.timers.stop(Timer::Stall);
         self.timers.stop(Timer::Reply);
+        if let Some(order) = &mut self.order {
+            order.close(now, self.content.as_ref().and_then(Content::last_packet));
+            self.state = State::Settling { play, end };
+            return;
+        }
+        self.play_is_over(now, &mut play);
         self.state = State::Ready;
         media.push(Next::Ended(end));
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::state::State;
-use super::{Client, Event, Timer};
+use super::{Client, Event, TIMERS};
 use crate::session::Request;
 use crate::session::timers::Timers;
 use crate::wire::mmsp::ids::{FileId, PacketPairMode};
@@ -48,6 +48,17 @@ impl Client {
                 self.stop(now, play);
                 return goes_on.then_some(request);
             }
+            // What is still on its way is of no use any more.
+            (State::Settling { mut play, .. }, request)
+                if matches!(request, Request::Play(_) | Request::Stop | Request::Close) =>
+            {
+                self.play_is_over(now, &mut play);
+                if let Some(order) = &mut self.order {
+                    order.discard();
+                }
+                self.state = State::Ready;
+                return self.try_request(now, request);
+            }
             (state, Request::Log(log)) => {
                 self.state = state;
                 self.players_report(&log);
@@ -72,7 +83,7 @@ impl Client {
         if self.file_id != FileId::default() {
             self.send(out::CloseFile { open_file_id: self.file_id });
         }
-        self.timers = Timers::new([Timer::Reply, Timer::Stall]);
+        self.timers = Timers::new(TIMERS);
         self.event(Event::Closed);
     }
 }

@@ -1,9 +1,8 @@
 //! The states of a client session and what each owns, `[MS-MMSP]` 3.1.1.
 
-use bytes::BytesMut;
-
 use super::playing::Started;
-use crate::session::Open;
+use super::reading::Reading;
+use crate::session::{End, Open};
 use crate::wire::mmsp::mac_to_viewer as inbound;
 
 /// Where a session stands, 3.1.1.
@@ -23,8 +22,7 @@ pub(super) enum State {
     },
     AwaitHeader {
         opened: inbound::ReportOpenFile,
-        incarnation: u8,
-        bytes: BytesMut,
+        reading: Reading,
     },
     Ready,
     Starting(Started),
@@ -37,7 +35,12 @@ pub(super) enum State {
     /// StreamChange came: the header of the next entry.
     NextHeader {
         play: Started,
-        bytes: BytesMut,
+        reading: Reading,
+    },
+    /// The play is over; its last datagrams may still be on their way.
+    Settling {
+        play: Started,
+        end: End,
     },
     /// StopPlaying is out.
     Stopping(Started),
@@ -59,8 +62,20 @@ impl State {
             Self::Streaming(_) => "streaming",
             Self::BetweenEntries { .. } => "waiting for the next entry",
             Self::NextHeader { .. } => "reading the header of the next entry",
+            Self::Settling { .. } => "waiting for the last datagrams",
             Self::Stopping(_) => "stopping",
             Self::Closed => "closed",
+        }
+    }
+
+    /// The play whose media go up.
+    pub(super) fn play_mut(&mut self) -> Option<&mut Started> {
+        match self {
+            Self::Streaming(play)
+            | Self::BetweenEntries { play, .. }
+            | Self::NextHeader { play, .. }
+            | Self::Settling { play, .. } => Some(play),
+            _ => None,
         }
     }
 }

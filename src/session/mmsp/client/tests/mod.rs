@@ -24,6 +24,7 @@ use crate::wire::mmsp::data::encode_header;
 use crate::wire::mmsp::deframer::{Deframer, Frame};
 use crate::wire::mmsp::ids::{ClientId, FileAttributes, FileId, HResult, Incarnation, LocationId, PacketPairMode};
 use crate::wire::mmsp::mac_to_viewer::{self as inbound, Message};
+use crate::wire::mmsp::resend::RequestPacketListResend;
 use crate::wire::mmsp::subscriber_name::SubscriberName;
 use crate::wire::mmsp::viewer_to_mac as out;
 
@@ -39,6 +40,7 @@ macro_rules! gets {
 use gets;
 
 const FILE_ID: FileId = FileId(0x0042_0001);
+const CLIENT_ID: ClientId = ClientId(7);
 const WMS9: &str = "9.1.1.3841";
 const WMS4: &str = "4.1.0.3930";
 
@@ -47,6 +49,8 @@ struct Exchange {
     now: Instant,
     client: Client,
     sent: VecDeque<out::Message>,
+    /// Resend requests, by what they ask for.
+    asked: VecDeque<Vec<u32>>,
     events: VecDeque<Event>,
     media: Vec<Next>,
     deadline: Option<Instant>,
@@ -60,6 +64,7 @@ fn settings() -> Settings {
         max_header: 4096,
         player_reports: false,
         relays_reports: false,
+        udp: None,
     }
 }
 
@@ -72,7 +77,8 @@ impl Exchange {
         let now = Instant::now();
         let (sent, events) = (VecDeque::new(), VecDeque::new());
         let client = Client::new(now, settings);
-        let mut exchange = Self { now, client, sent, events, media: Vec::new(), deadline: None };
+        let mut exchange =
+            Self { now, client, sent, asked: VecDeque::new(), events, media: Vec::new(), deadline: None };
         exchange.drain();
         exchange
     }
@@ -202,6 +208,12 @@ impl Exchange {
                     assert_eq!(sent.len(), 1, "every message has a packet of its own, 3.1.5.1");
                     self.sent.extend(sent);
                 }
+                Output::SendDatagram(bytes) => {
+                    let request = RequestPacketListResend::decode(&bytes).unwrap();
+                    assert_eq!(request.client_id, CLIENT_ID);
+                    assert!(request.is_for(FILE_ID));
+                    self.asked.push_back(request.begin_packet_list.iter().map(|n| n.0).collect());
+                }
                 Output::Event(event) => self.events.push_back(event),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
@@ -243,6 +255,7 @@ impl Exchange {
         let text = |next| match next {
             Next::Packet(packet) => packet.number.0.to_string(),
             Next::Changed(_) => "changed".to_owned(),
+            Next::Lost { packets } => format!("lost {packets}"),
             Next::Ended(End::Complete) => "complete".to_owned(),
             Next::Ended(End::Failed(refusal)) => refusal.to_string(),
             other => panic!("{other:?}"),
@@ -266,7 +279,7 @@ fn funnel_info() -> inbound::ReportFunnelInfo {
     inbound::ReportFunnelInfo {
         hr: HResult::S_OK,
         play_incarnation: PacketPairMode::DISABLE,
-        client_id: ClientId(7),
+        client_id: CLIENT_ID,
         cubdd_datagram_size: 0,
         packet_pair: Bytes::new(),
     }

@@ -175,7 +175,7 @@ impl Watched {
                     };
                     self.starts += sent.iter().filter(is_start).count();
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::SendDatagram(_) => {}
                 Output::Timeout(_) => return,
             }
         }
