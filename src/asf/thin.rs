@@ -154,9 +154,13 @@ impl Gate {
 
     /// Everything of every declared stream passes: packets need not be parsed, nor go through [`Gate::pass`].
     pub fn is_transparent(&self) -> bool {
+        self.is_whole() && self.lanes.iter().all(|lane| lane.flow == Flow::Open && lane.until.is_none())
+    }
+
+    /// Everything of every declared stream is selected, whether or not it has begun.
+    pub fn is_whole(&self) -> bool {
         let is_whole = |lane: &Lane| {
-            let whole = lane.thinning == Thinning::All || lane.thinning == Thinning::KeyFrames && !lane.has_key_frames;
-            whole && lane.flow == Flow::Open && lane.until.is_none()
+            lane.thinning == Thinning::All || lane.thinning == Thinning::KeyFrames && !lane.has_key_frames
         };
         !self.lanes.is_empty() && self.lanes.iter().all(is_whole)
     }

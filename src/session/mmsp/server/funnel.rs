@@ -13,6 +13,7 @@ use crate::session::batch::Batch;
 use crate::session::bucket::Bucket;
 use crate::session::timers::Timers;
 use crate::session::{Pace, Refusal};
+use crate::wire::mmsp::data::HEADER_LEN;
 use crate::wire::mmsp::funnel_name::{FunnelName, Protocol};
 use crate::wire::mmsp::ids::HResult;
 use crate::wire::mmsp::mac_to_viewer as out;
@@ -23,6 +24,9 @@ use crate::wire::mmsp::viewer_to_mac::ConnectFunnel;
 pub(super) const MAX_DATAGRAM: usize = 65_507;
 /// No port below is a player's, and what listens there may answer.
 const FIRST_PORT: u16 = 1024;
+/// Ports that a session may ask for one after the other: each begins with a bucket of its own, and must not be a way
+/// around what the one before allowed.
+const MAX_FUNNELS: u8 = 8;
 /// What a datagram may take longer than a message that follows it on TCP.
 const SETTLES: Duration = Duration::from_millis(200);
 
@@ -117,16 +121,18 @@ impl UdpFunnel {
     /// Twice its bit rate is the most that leaves, whatever its source says, so that a burst does not run over the small
     /// buffers of players; what leaves at once is what that carries in the time from one turn to the next.
     pub(super) fn begin(&mut self, settings: &Udp, bit_rate: u32, rate: f64, packet_size: usize) {
+        let largest = packet_size.saturating_add(HEADER_LEN);
         let real_time = f64::from(bit_rate.max(1)) / 8.0;
         let most = real_time * 2.0 * rate.abs().max(1.0);
-        self.media.resize(most, (most * settings.flush.as_secs_f64()).min(settings.max_burst as f64));
+        let at_once = settings.max_burst.saturating_sub(largest);
+        self.media.resize(most, (most * settings.flush.as_secs_f64()).min(at_once as f64));
         let again = real_time * f64::from(settings.resend_budget.min(100)) / 100.0;
-        self.budget.resize(again, again.max(packet_size as f64));
+        self.budget.resize(again, again.max(largest as f64));
     }
 
-    /// When a packet may leave that is due at `due`. Asked once for each packet, in order.
+    /// When a packet of `bytes` bytes may leave that is due at `due`. Asked once for each packet, in order.
     pub(super) fn due(&mut self, now: Instant, due: Instant, bytes: usize) -> Instant {
-        self.media.due(due.max(now), bytes)
+        self.media.due(due.max(now), bytes.saturating_add(HEADER_LEN))
     }
 
     /// A datagram of media leaves.
@@ -183,8 +189,9 @@ impl Session {
                 self.funnel_connected(now);
             }
             Ok(FunnelName { protocol: Protocol::Udp, port, .. })
-                if self.settings.udp.is_some() && port >= FIRST_PORT =>
+                if self.settings.udp.is_some() && port >= FIRST_PORT && self.funnels < MAX_FUNNELS =>
             {
+                self.funnels += 1;
                 self.claim = NonZeroU16::new(port);
                 self.outputs.push_back(Output::Funnel(self.claim));
             }

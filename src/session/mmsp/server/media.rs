@@ -251,9 +251,8 @@ impl Media {
     }
 
     fn frame(&mut self, now: Instant, packet: Arc<Packet>, content: &mut Content, frames: &mut Frames<'_>) {
-        let is_transparent = content.gate.is_transparent();
         let mut kept = None;
-        if !is_transparent {
+        if !content.gate.is_transparent() {
             if !content.gate.is_any_on() {
                 return;
             }
@@ -262,11 +261,11 @@ impl Media {
             kept = Some(content.gate.pass(outline)).filter(|kept| !kept.is_all());
         }
         // WMS 4.x wants the padding that the origin leaves out for us, and the gate where it drops payloads, 2.2.4.17.
-        // Datagrams of one size can leave together: whoever gets all of a stream gets its padding over UDP.
+        // Datagrams of one size can leave together: whoever gets all of the content gets its padding over UDP.
         let is_wms4 = frames.player.is_wms4();
         let form = Form {
             packet_size: content.header.packet_size(),
-            is_padded: is_wms4 || is_transparent && frames.funnel.is_some(),
+            is_padded: is_wms4 || frames.funnel.is_some() && kept.is_none() && content.gate.is_whole(),
             is_restored: is_wms4,
         };
         let framing = Framing { kept, form, incarnation: self.incarnation, sequence: *frames.sequence };

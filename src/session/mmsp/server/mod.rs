@@ -139,6 +139,8 @@ pub struct Session {
     wants_udp_pair: bool,
     /// The port that was asked for and is not answered for yet.
     claim: Option<NonZeroU16>,
+    /// How many ports were asked for.
+    funnels: u8,
     udp: Option<Box<UdpFunnel>>,
     state: State,
     timers: Timers<Timer, { TIMERS.len() }>,
@@ -172,6 +174,7 @@ impl Session {
             wants_pair: false,
             wants_udp_pair: false,
             claim: None,
+            funnels: 0,
             udp: None,
             state: State::AwaitConnect,
             timers: Timers::new(TIMERS),

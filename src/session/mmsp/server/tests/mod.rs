@@ -1,14 +1,19 @@
 //! The language of the conversations with a viewer, on a clock that is moved by hand. What the viewer sends and gets goes
 //! through real bytes and the deframer.
 
+mod datagrams;
 mod entries;
+mod funnel;
 mod limits;
 mod opening;
+mod packet_pair;
 mod players;
 mod playing;
 mod properties;
 mod refusals;
+mod resend;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -19,7 +24,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::opening::FILE_ID;
-use super::{Closing, Input, Output, Session, SessionError, Settings, Skip};
+use super::{Closing, Funnel, Input, Output, ResendRefusal, Session, SessionError, Settings, Skip, Udp};
 use crate::asf::PacketNumber;
 use crate::session::batch::Batch;
 use crate::session::mmsp::testing::{self, PACKET_SIZE};
@@ -141,7 +146,12 @@ impl Conversation {
         self.viewer_sends(connect(name));
         self.source_greets();
         gets!(self, ReportConnectedEx);
-        self.viewer_sends(connect_funnel("TCP"));
+        if self.session.settings.udp.is_some() {
+            self.viewer_sends(connect_funnel("UDP"));
+            self.driver_claims(1037);
+        } else {
+            self.viewer_sends(connect_funnel("TCP"));
+        }
         gets!(self, ReportConnectedFunnel);
         self.viewer_sends(open_file("clip.asf"));
         assert!(matches!(self.source_is_asked(), Request::Open(_)));
@@ -305,15 +315,41 @@ impl Conversation {
 
     /// The pieces up to the one that ends it; time goes on meanwhile.
     fn viewer_gets_header(&mut self) -> Vec<Data> {
+        let is_udp = self.session.funnel() != Funnel::Tcp;
         let mut pieces: Vec<Data> = Vec::new();
         while pieces.last().is_none_or(|last| last.af_flags & 0x08 == 0) {
-            if self.arrived.is_empty() {
-                self.advance(Duration::from_millis(1));
-            } else {
+            if is_udp && !self.datagrams.is_empty() {
+                pieces.push(self.viewer_gets_datagram());
+            } else if !is_udp && !self.arrived.is_empty() {
                 pieces.push(self.viewer_gets_data());
+            } else {
+                self.advance(Duration::from_millis(1));
             }
         }
         pieces
+    }
+
+    /// The driver is asked for a port, and has it.
+    fn driver_claims(&mut self, port: u16) {
+        assert_eq!(self.claims.pop_front(), Some(NonZeroU16::new(port)));
+        self.input(Input::Funnel(Ok(()))).unwrap();
+    }
+
+    fn viewer_gets_datagram(&mut self) -> Data {
+        let (_, datagram) = self.datagrams.pop_front().expect("no datagram");
+        let data = Data::decode(&datagram).unwrap();
+        assert_eq!(datagram.len(), 8 + data.payload.len());
+        data
+    }
+
+    /// What `viewer_gets_media` tells, of the datagrams.
+    fn viewer_gets_datagrams(&mut self) -> Vec<(u32, u8, u8)> {
+        let mut media = Vec::new();
+        while !self.datagrams.is_empty() {
+            let data = self.viewer_gets_datagram();
+            media.push((data.location_id.0, data.play_incarnation.get(), data.af_flags));
+        }
+        media
     }
 
     /// LocationId, incarnation and AFFlags of the Data packets that came.
@@ -335,6 +371,15 @@ impl Conversation {
         self.advance(time);
         self.viewer_gets_nothing();
     }
+}
+
+/// With Data over UDP and packet pairs; random bytes count up.
+fn with_udp() -> Settings {
+    fn random(bytes: &mut [u8]) {
+        thread_local!(static NEXT: Cell<u8> = const { Cell::new(0) });
+        bytes.iter_mut().for_each(|byte| *byte = NEXT.replace(NEXT.get().wrapping_add(1)));
+    }
+    Settings { udp: Some(Udp::default()), packet_pair: true, random, ..Settings::default() }
 }
 
 fn connect(name: &str) -> inbound::Connect {
