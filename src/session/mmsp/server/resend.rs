@@ -162,3 +162,105 @@ impl Run {
         sequence.0.wrapping_sub(self.first.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::batch::Batch;
+    use crate::session::mmsp::testing::{PACKET_SIZE, packet};
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    fn framing(incarnation: u32, sequence: u32) -> Framing {
+        Framing {
+            kept: None,
+            form: Form { packet_size: PACKET_SIZE, is_padded: true, is_restored: false },
+            incarnation: Incarnation::from_request(incarnation).unwrap(),
+            sequence: Sequence(sequence),
+        }
+    }
+
+    fn bytes(frame: Frame) -> Vec<u8> {
+        let mut batch = Batch::new();
+        frame.push(&mut batch);
+        batch.to_vec()
+    }
+
+    #[test]
+    fn a_packet_that_was_sent_takes_16_bytes() {
+        assert_eq!(size_of::<Sent>(), 16);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_count_whatever_the_window() {
+        let (now, packet) = (Instant::now(), Arc::new(packet(0, 0)));
+        let mut sent = SentLately::new(Duration::MAX);
+        for sequence in 0..MAX_SENT as u32 + 100 {
+            sent.push(now, &packet, &framing(4, sequence), false);
+        }
+        assert_eq!((sent.sent.len(), sent.runs.len(), sent.held.len()), (MAX_SENT, 1, 0));
+        assert!(sent.again(now, Sequence(99)).is_none());
+        assert!(sent.again(now, Sequence(100)).is_some() && sent.again(now, Sequence(MAX_SENT as u32 + 99)).is_some());
+    }
+
+    #[test]
+    fn no_more_is_held_than_some_bytes() {
+        let now = Instant::now();
+        let large: bytes::Bytes = vec![0; 64 * 1024].into();
+        let mut sent = SentLately::new(WINDOW);
+        for sequence in 0..100 {
+            let packet = Packet::new(crate::asf::PacketNumber(0), 0, large.clone(), large.clone());
+            sent.push(now, &Arc::new(packet), &framing(4, sequence), true);
+        }
+        assert_eq!((sent.sent.len(), sent.held.len(), sent.held_bytes), (64, 64, MAX_HELD));
+        sent.forget(now + WINDOW);
+        assert_eq!((sent.sent.capacity(), sent.held.capacity(), sent.held_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let (now, packet) = (Instant::now(), Arc::new(packet(0, 0)));
+        let mut sent = SentLately::new(WINDOW);
+        for sequence in [u32::MAX - 1, u32::MAX, 0, 1] {
+            sent.push(now, &packet, &framing(4, sequence), false);
+            assert!(sent.again(now, Sequence(sequence)).is_some());
+        }
+        assert_eq!(sent.runs.len(), 1);
+        assert!(sent.again(now, Sequence(2)).is_none() && sent.again(now, Sequence(u32::MAX - 2)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_again_is_what_was_sent_and_nothing_is_older_than_it_may_be(
+            steps in prop::collection::vec((1u32..4, 0u32..3, 0u64..1500, any::<bool>()), 1..100),
+            begin in prop_oneof![Just(0u32), Just(u32::MAX - 40)],
+        ) {
+            let mut now = Instant::now();
+            let mut sent = SentLately::new(WINDOW);
+            let (mut sequence, mut all, mut shared) = (begin, Vec::new(), Vec::new());
+            for (number, (incarnation, hole, later, is_alone)) in steps.into_iter().enumerate() {
+                now += Duration::from_millis(later);
+                sequence = sequence.wrapping_add(hole);
+                let packet = Arc::new(packet(number as u64, 0));
+                let framing = framing(incarnation, sequence);
+                all.push((now, sequence, bytes(Frame::new(Arc::clone(&packet), &framing).unwrap())));
+                sent.push(now, &packet, &framing, is_alone);
+                if !is_alone {
+                    shared.push(packet);
+                }
+                sequence = sequence.wrapping_add(1);
+                for (at, sequence, was) in &all {
+                    match sent.again(now, Sequence(*sequence)) {
+                        Some(frame) => {
+                            prop_assert_eq!(&bytes(frame), was);
+                            prop_assert!(now - *at < WINDOW + WINDOW / RUNS);
+                        }
+                        None => prop_assert!(now - *at >= WINDOW),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -23,7 +23,11 @@ struct Recorded {
 
 impl Recorded {
     fn new(stream: &'static [u8]) -> Self {
-        Self { c: Conversation::begin(), left: testing::recorded(stream).into() }
+        Self::served_with(Settings::default(), stream)
+    }
+
+    fn served_with(settings: Settings, stream: &'static [u8]) -> Self {
+        Self { c: Conversation::with(settings), left: testing::recorded(stream).into() }
     }
 
     /// The next thing that it said, which was this.
@@ -49,6 +53,9 @@ impl Recorded {
             self.c.viewer_gets_nothing();
         }
         self.says("ConnectFunnel");
+        if let Some(Some(port)) = self.c.claims.front().copied() {
+            self.c.driver_claims(port.get());
+        }
         assert_eq!(gets!(self.c, ReportConnectedFunnel).hr, HResult::S_OK);
         self.says("OpenFile");
         let Request::Open(open) = self.c.source_is_asked() else { panic!("it asked for content") };
@@ -160,6 +167,22 @@ fn vlc_that_wants_udp_is_told_that_there_is_no_funnel() {
     assert_eq!(gets!(player.c, ReportDisconnectedFunnel).hr, HResult::NS_E_NOFUNNEL);
     player.c.viewer_sends(connect_funnel("TCP"));
     assert_eq!(gets!(player.c, ReportConnectedFunnel).hr, HResult::S_OK);
+}
+
+#[test]
+fn vlc_plays_over_udp() {
+    let mut player = Recorded::served_with(with_udp(), VLC_UDP);
+    player.is_ready(testing::file(), 2);
+    assert_eq!(player.c.session.funnel(), Funnel::Udp(NonZeroU16::new(7000).unwrap()));
+    player.plays(&three(), 4);
+    assert_eq!(player.c.viewer_gets_datagrams(), [(0, 4, 0), (1, 4, 1), (2, 4, 2)]);
+    player.c.viewer_gets_nothing();
+    player.c.advance(secs(1));
+    while player.left.front().map(Message::name) == Some("StopPlaying") {
+        player.stops();
+        player.c.asked.clear();
+    }
+    player.closes();
 }
 
 #[test]
