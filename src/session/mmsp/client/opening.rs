@@ -66,7 +66,9 @@ impl Client {
             return Reading::over_tcp(Some(incarnation));
         }
         let reading = Reading::over_udp(incarnation, header_size, bit_rate);
-        self.timers.start(Timer::Header, now, reading.period());
+        if !self.is_paused {
+            self.timers.start(Timer::Header, now, reading.period());
+        }
         reading
     }
 

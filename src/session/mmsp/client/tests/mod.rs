@@ -7,6 +7,7 @@ mod opening;
 mod playing;
 mod properties;
 mod reports;
+mod udp;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,8 +1,11 @@
 //! What holds whatever an origin says and somebody above wants, in whatever order and at whatever time.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::mmsp::client::Udp;
 use crate::wire::mmsp::data::Data;
 use crate::wire::mmsp::raw_message::RawMessage;
 
@@ -21,6 +24,18 @@ enum Step {
     },
     Packet {
         incarnation: u8,
+    },
+    /// Over UDP: any bytes behind a header.
+    Datagram {
+        incarnation: u8,
+        location: u32,
+        flags: u8,
+        payload: Vec<u8>,
+    },
+    /// Over UDP: a packet of the content.
+    PacketByUdp {
+        incarnation: u8,
+        number: u8,
     },
     Asks(Request),
     Later(u64),
@@ -72,11 +87,15 @@ fn request() -> impl Strategy<Value = Request> {
 
 fn step() -> impl Strategy<Value = Step> {
     let body = prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..64);
-    let payload = prop::collection::vec(any::<u8>(), 0..250);
+    let payload = || prop::collection::vec(any::<u8>(), 0..250);
     prop_oneof![
         8 => says().prop_map(Step::Says),
         1 => (0..0x40u32, body).prop_map(|(low, body)| Step::SaysAnything(low, body)),
-        1 => (number(), any::<u8>(), payload)
+        1 => (number(), any::<u32>(), any::<u8>(), payload()).prop_map(|(incarnation, location, flags, payload)| {
+            Step::Datagram { incarnation, location, flags, payload }
+        }),
+        12 => (number(), any::<u8>()).prop_map(|(incarnation, number)| Step::PacketByUdp { incarnation, number }),
+        1 => (number(), any::<u8>(), payload())
             .prop_map(|(incarnation, flags, payload)| Step::Data { incarnation, flags, payload }),
         3 => number().prop_map(|incarnation| Step::Header { incarnation }),
         5 => number().prop_map(|incarnation| Step::Packet { incarnation }),
@@ -113,6 +132,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Watched {
     now: Instant,
     client: Client,
+    over_udp: bool,
     starts: usize,
     ends: usize,
 }
@@ -147,6 +167,19 @@ impl Watched {
                 let bytes = testing::packet(3, 300).bytes;
                 self.client.handle_data(now, data(*incarnation, 0, bytes), &mut media)
             }
+            Step::Datagram { incarnation, location, flags, payload } => {
+                let data =
+                    Data { location_id: LocationId(*location), ..data(*incarnation, *flags, payload.clone().into()) };
+                let datagram: Bytes = [&data.header(), &data.payload[..]].concat().into();
+                self.client.handle_datagram(now, datagram.slice(..datagram.len() - payload.len() % 2), &mut media)
+            }
+            Step::PacketByUdp { incarnation, number } => {
+                let payload = testing::packet((*number).into(), 300).bytes;
+                let location_id = LocationId((*number).into());
+                let data = Data { location_id, ..data(*incarnation, *number, payload) };
+                let datagram: Bytes = [&data.header(), &data.payload[..]].concat().into();
+                self.client.handle_datagram(now, datagram, &mut media)
+            }
             Step::Asks(request) => self.client.handle_input(now, Input::Request(request.clone()), &mut media),
             Step::Later(ms) => {
                 self.now += Duration::from_millis(*ms);
@@ -157,15 +190,20 @@ impl Watched {
                 Ok(())
             }
         };
-        assert!(media.len() <= 2, "one input gives a packet, or a header, or an end: {media:?}");
+        if self.over_udp {
+            assert!(media.len() <= 2 * Udp::WINDOW);
+        } else {
+            assert!(media.len() <= 2, "one input gives a packet, or a header, or an end: {media:?}");
+        }
         self.ends += media.iter().filter(|next| matches!(next, Next::Ended(_))).count();
-        self.drained();
+        let due = self.drained();
+        assert!(result.is_err() || due.is_none_or(|due| due > self.now), "called again for nothing");
         assert!(self.ends <= self.starts, "a play ends once");
         assert!(self.client.queue.len() <= 40 && self.client.choices.len() <= 4);
         result
     }
 
-    fn drained(&mut self) {
+    fn drained(&mut self) -> Option<Instant> {
         for _ in 0..100 {
             match self.client.poll_output() {
                 Output::Send(bytes) => {
@@ -176,7 +214,9 @@ impl Watched {
                     self.starts += sent.iter().filter(is_start).count();
                 }
                 Output::Event(_) | Output::SendDatagram(_) => {}
-                Output::Timeout(_) => return,
+                Output::Timeout(due) => {
+                    return due;
+                }
             }
         }
         panic!("output without end");
@@ -185,10 +225,11 @@ impl Watched {
 
 proptest! {
     #[test]
-    fn whatever_comes_a_session_stays_within_its_bounds(steps in steps(), player_reports: bool) {
+    fn whatever_comes_a_session_stays_within_its_bounds(steps in steps(), player_reports: bool, over_udp: bool) {
         let now = Instant::now();
-        let client = Client::new(now, Settings { player_reports, ..settings() });
-        let mut watched = Watched { now, client, starts: 0, ends: 0 };
+        let udp = over_udp.then(|| Udp::new(Ipv4Addr::LOCALHOST.into(), 7001));
+        let client = Client::new(now, Settings { player_reports, udp, ..settings() });
+        let mut watched = Watched { now, client, over_udp, starts: 0, ends: 0 };
         for step in &steps {
             if watched.takes(step).is_err() {
                 break;
