@@ -1,5 +1,7 @@
 //! What a viewer on UDP lost is sent again: 3.2.5.13.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::session::mmsp::testing::packet;
 use crate::wire::mmsp::ids::Sequence;
@@ -209,4 +211,32 @@ fn a_request_within_the_budget_is_answered_and_the_rest_is_not() {
     let mut c = streaming(with_budget(0), &script(&packets));
     c.advance(secs(2));
     assert_eq!(c.asks_again(&request(0..32)).map(|again| again.len()), Ok(1));
+}
+
+proptest! {
+    #[test]
+    fn no_more_goes_out_again_in_any_time_than_the_budget(
+        requests in prop::collection::vec((prop::collection::vec(0u32..120, 1..33), 0u64..400), 1..30),
+    ) {
+        let packets = shared(100);
+        // Half of 100 kbit/s, and as much at once as goes in a second.
+        let mut c = streaming(with_budget(50), &script(&packets));
+        c.advance(secs(2));
+        let sent = c.sent();
+        let mut again = Vec::new();
+        for (numbers, later) in requests {
+            c.advance(Duration::from_millis(later));
+            for datagram in c.asks_again(&request(numbers.clone())).unwrap_or_default() {
+                prop_assert!(numbers.iter().any(|&number| sent.get(number as usize) == Some(&datagram)));
+                again.push((c.now, datagram.len()));
+            }
+        }
+        for (first, (from, _)) in again.iter().enumerate() {
+            let mut bytes = 0;
+            for (until, more) in &again[first..] {
+                bytes += more;
+                prop_assert!(bytes as f64 <= 6250.5 + (*until - *from).as_secs_f64() * 6250.0);
+            }
+        }
+    }
 }
