@@ -4,12 +4,10 @@
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use super::opening::FILE_ID;
-use super::resend::SentLately;
+use super::resend_buffer::ResendBuffer;
 use super::settings::Udp;
 use super::state::State;
 use super::{Closing, Output, Session};
-use crate::session::batch::Batch;
 use crate::session::bucket::Bucket;
 use crate::session::timers::Timers;
 use crate::session::{Pace, Refusal};
@@ -17,7 +15,6 @@ use crate::wire::mmsp::data::HEADER_LEN;
 use crate::wire::mmsp::funnel_name::{FunnelName, Protocol};
 use crate::wire::mmsp::ids::HResult;
 use crate::wire::mmsp::mac_to_viewer as out;
-use crate::wire::mmsp::resend::RequestPacketListResend;
 use crate::wire::mmsp::viewer_to_mac::ConnectFunnel;
 
 /// The longest payload of a datagram over IPv4, bytes.
@@ -39,39 +36,6 @@ pub enum Funnel {
     Udp(NonZeroU16),
 }
 
-/// Why nothing is sent again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ResendRefusal {
-    /// The viewer gets its packets over TCP.
-    #[error("nothing goes out over UDP")]
-    NotUdp,
-    /// Not the `nCubs` of the session: whoever asks is not the viewer.
-    #[error("dwClientId is another ([MS-MMSP] 2.2.5)")]
-    ClientId,
-    /// Not the open file.
-    #[error("wSourceId is another ([MS-MMSP] 2.2.5)")]
-    SourceId,
-    /// The viewer had its share already.
-    #[error("the budget is spent")]
-    Budget,
-    /// Never sent, too old, or gone from where it was shared.
-    #[error("none of the packets is there")]
-    Gone,
-}
-
-impl ResendRefusal {
-    /// A label for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotUdp => "tcp",
-            Self::ClientId => "client_id",
-            Self::SourceId => "source_id",
-            Self::Budget => "budget",
-            Self::Gone => "gone",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Timer {
     /// The viewer was silent for long.
@@ -89,11 +53,11 @@ const TIMERS: [Timer; 3] = [Timer::Silence, Timer::Settled, Timer::Forget];
 pub(super) struct UdpFunnel {
     pub(super) port: NonZeroU16,
     pub(super) timers: Timers<Timer, { TIMERS.len() }>,
-    pub(super) sent: SentLately,
+    pub(super) sent: ResendBuffer,
     /// What media may leave now.
     media: Bucket,
     /// What may go out again.
-    budget: Bucket,
+    pub(super) budget: Bucket,
     /// When the last datagram of media left.
     last: Option<Instant>,
     /// When the headers that went out have been paid for.
@@ -107,7 +71,7 @@ impl UdpFunnel {
         Self {
             port,
             timers: Timers::new(TIMERS),
-            sent: SentLately::new(settings.resend_window),
+            sent: ResendBuffer::new(settings.resend_window),
             media: Bucket::new(0.0, 0.0),
             budget: Bucket::new(0.0, 0.0),
             last: None,
@@ -256,41 +220,5 @@ impl Session {
             }
             Timer::Forget => udp.sent.forget(now),
         }
-    }
-
-    /// Appends to `datagrams` what `request` asks for, byte for byte as it was sent, as far as it is there and within the
-    /// budget; returns how many packets. That the request came from the viewer's address is the caller's to see.
-    ///
-    /// # Errors
-    /// Nothing is sent again, and the viewer is not told.
-    pub fn resend(
-        &mut self,
-        now: Instant,
-        request: &RequestPacketListResend,
-        datagrams: &mut Batch,
-    ) -> Result<u32, ResendRefusal> {
-        let (Some(udp), Some(settings)) = (&mut self.udp, &self.settings.udp) else {
-            return Err(ResendRefusal::NotUdp);
-        };
-        if request.client_id != self.client_id {
-            return Err(ResendRefusal::ClientId);
-        }
-        if !request.is_for(FILE_ID) {
-            return Err(ResendRefusal::SourceId);
-        }
-        let mut packets = 0;
-        let mut refusal = ResendRefusal::Gone;
-        for (index, sequence) in request.begin_packet_list.iter().enumerate() {
-            let is_repeated = request.begin_packet_list.iter().take(index).any(|before| before == sequence);
-            let Some(frame) = udp.sent.again(now, *sequence).filter(|_| !is_repeated) else { continue };
-            if datagrams.bytes().saturating_add(frame.len()) > settings.max_burst || !udp.budget.take(now, frame.len())
-            {
-                refusal = ResendRefusal::Budget;
-                break;
-            }
-            frame.push(datagrams);
-            packets += 1;
-        }
-        if packets == 0 { Err(refusal) } else { Ok(packets) }
     }
 }

@@ -1,0 +1,266 @@
+//! What went out lately over UDP, by sequence number, so that it can go out again, `[MS-MMSP]` 3.2.5.13.
+//!
+//! 16 bytes for each packet. The packet stays where it is shared, in a ring or an entry, and what that let go of is gone;
+//! only what nobody else has is held here. What seldom changes is kept once for a run of packets.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::frame::{Form, Frame, Framing};
+use crate::asf::Kept;
+use crate::session::Packet;
+use crate::wire::mmsp::ids::{Incarnation, Sequence};
+
+/// Packets that are kept at most, whatever the window.
+const MAX_SENT: usize = 8192;
+/// Bytes that are held at most of packets that nobody else has.
+const MAX_HELD: usize = 4 * 1024 * 1024;
+/// Into how many runs a window is cut at least: by so much of it packets may stay longer.
+const RUNS: u32 = 8;
+/// A packet of which all was sent.
+const WHOLE: u64 = u64::MAX;
+
+/// The packets of the last seconds.
+#[derive(Debug)]
+pub(super) struct ResendBuffer {
+    window: Duration,
+    sent: VecDeque<Sent>,
+    runs: VecDeque<Run>,
+    /// The packets of runs that are held, oldest first.
+    held: VecDeque<Arc<Packet>>,
+    held_bytes: usize,
+    /// How many were dropped so far.
+    dropped: u64,
+}
+
+/// One packet that was sent.
+#[derive(Debug)]
+struct Sent {
+    packet: Weak<Packet>,
+    /// `Kept::bits`, or `WHOLE`.
+    kept: u64,
+}
+
+/// Packets with consecutive numbers that have all else in common.
+#[derive(Debug)]
+struct Run {
+    first: Sequence,
+    /// How many packets went before the first.
+    before: u64,
+    packets: u32,
+    began: Instant,
+    ended: Instant,
+    incarnation: Incarnation,
+    form: Form,
+    is_held: bool,
+}
+
+impl ResendBuffer {
+    /// Nothing yet; packets are kept for `window`.
+    pub(super) fn new(window: Duration) -> Self {
+        Self { window, sent: VecDeque::new(), runs: VecDeque::new(), held: VecDeque::new(), held_bytes: 0, dropped: 0 }
+    }
+
+    /// `packet` goes out, with a higher number than any before. `is_alone`: nobody else has it, as rings and entries have
+    /// what they give out, so it has to be held.
+    pub(super) fn push(&mut self, now: Instant, packet: &Arc<Packet>, framing: &Framing, is_alone: bool) {
+        let &Framing { kept, form, incarnation, sequence } = framing;
+        self.forget(now);
+        if self.sent.len() >= MAX_SENT {
+            self.drop_oldest();
+        }
+        let cut = self.window / RUNS;
+        let goes_on = |run: &&mut Run| {
+            (run.incarnation, run.form, run.is_held) == (incarnation, form, is_alone)
+                && run.offset(sequence) == run.packets
+                && now.saturating_duration_since(run.began) <= cut
+        };
+        match self.runs.back_mut().filter(goes_on) {
+            Some(run) => (run.packets, run.ended) = (run.packets.saturating_add(1), now),
+            None => {
+                let before = self.dropped + self.sent.len() as u64;
+                let (began, ended) = (now, now);
+                self.runs.push_back(Run {
+                    first: sequence,
+                    before,
+                    packets: 1,
+                    began,
+                    ended,
+                    incarnation,
+                    form,
+                    is_held: is_alone,
+                });
+            }
+        }
+        self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
+        if is_alone {
+            self.held_bytes += packet.bytes.len();
+            self.held.push_back(Arc::clone(packet));
+            while self.held_bytes > MAX_HELD {
+                self.drop_oldest();
+            }
+        }
+    }
+
+    /// The packet that went out as `sequence`, as it was; `None` where it is not known or not there any more.
+    pub(super) fn again(&mut self, now: Instant, sequence: Sequence) -> Option<Frame> {
+        self.forget(now);
+        let oldest = self.runs.front()?;
+        let place = oldest.offset(sequence);
+        let behind = self.runs.partition_point(|run| oldest.offset(run.first) <= place);
+        let run = self.runs.get(behind.checked_sub(1)?)?;
+        let offset = run.offset(sequence);
+        if offset >= run.packets {
+            return None;
+        }
+        let index = (run.before + u64::from(offset)).checked_sub(self.dropped)?;
+        let sent = self.sent.get(usize::try_from(index).ok()?)?;
+        let packet = sent.packet.upgrade()?;
+        let kept = match sent.kept {
+            WHOLE => None,
+            bits => Some(Kept::from_bits(bits, packet.outline()?.parts().len())),
+        };
+        let Run { form, incarnation, .. } = *run;
+        Frame::new(packet, &Framing { kept, form, incarnation, sequence })
+    }
+
+    /// When all will be too old that is kept now.
+    pub(super) fn forgotten_at(&self) -> Option<Instant> {
+        self.runs.back()?.ended.checked_add(self.window)
+    }
+
+    /// Drops what is too old.
+    pub(super) fn forget(&mut self, now: Instant) {
+        while self.runs.front().is_some_and(|run| now.saturating_duration_since(run.ended) >= self.window) {
+            self.drop_oldest();
+        }
+        if self.sent.is_empty() && self.sent.capacity() > 0 {
+            (self.sent, self.runs, self.held) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(run) = self.runs.front_mut() else { return };
+        self.sent.pop_front();
+        self.dropped += 1;
+        if run.is_held {
+            let bytes = self.held.pop_front().map_or(0, |packet| packet.bytes.len());
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        }
+        (run.first, run.before) = (run.first.next(), run.before + 1);
+        run.packets = run.packets.saturating_sub(1);
+        if run.packets == 0 {
+            self.runs.pop_front();
+        }
+    }
+}
+
+impl Run {
+    /// How far `sequence` is behind the first.
+    fn offset(&self, sequence: Sequence) -> u32 {
+        sequence.0.wrapping_sub(self.first.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::batch::Batch;
+    use crate::session::mmsp::testing::{PACKET_SIZE, packet};
+
+    const WINDOW: Duration = Duration::from_secs(5);
+
+    fn framing(incarnation: u32, sequence: u32) -> Framing {
+        Framing {
+            kept: None,
+            form: Form { packet_size: PACKET_SIZE, is_padded: true, is_restored: false },
+            incarnation: Incarnation::from_request(incarnation).unwrap(),
+            sequence: Sequence(sequence),
+        }
+    }
+
+    fn bytes(frame: Frame) -> Vec<u8> {
+        let mut batch = Batch::new();
+        frame.push(&mut batch);
+        batch.to_vec()
+    }
+
+    #[test]
+    fn a_packet_that_was_sent_takes_16_bytes() {
+        assert_eq!(size_of::<Sent>(), 16);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_count_whatever_the_window() {
+        let (now, packet) = (Instant::now(), Arc::new(packet(0, 0)));
+        let mut sent = ResendBuffer::new(Duration::MAX);
+        for sequence in 0..MAX_SENT as u32 + 100 {
+            sent.push(now, &packet, &framing(4, sequence), false);
+        }
+        assert_eq!((sent.sent.len(), sent.runs.len(), sent.held.len()), (MAX_SENT, 1, 0));
+        assert!(sent.again(now, Sequence(99)).is_none());
+        assert!(sent.again(now, Sequence(100)).is_some() && sent.again(now, Sequence(MAX_SENT as u32 + 99)).is_some());
+    }
+
+    #[test]
+    fn no_more_is_held_than_some_bytes() {
+        let now = Instant::now();
+        let large: bytes::Bytes = vec![0; 64 * 1024].into();
+        let mut sent = ResendBuffer::new(WINDOW);
+        for sequence in 0..100 {
+            let packet = Packet::new(crate::asf::PacketNumber(0), 0, large.clone(), large.clone());
+            sent.push(now, &Arc::new(packet), &framing(4, sequence), true);
+        }
+        assert_eq!((sent.sent.len(), sent.held.len(), sent.held_bytes), (64, 64, MAX_HELD));
+        sent.forget(now + WINDOW);
+        assert_eq!((sent.sent.capacity(), sent.held.capacity(), sent.held_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let (now, packet) = (Instant::now(), Arc::new(packet(0, 0)));
+        let mut sent = ResendBuffer::new(WINDOW);
+        for sequence in [u32::MAX - 1, u32::MAX, 0, 1] {
+            sent.push(now, &packet, &framing(4, sequence), false);
+            assert!(sent.again(now, Sequence(sequence)).is_some());
+        }
+        assert_eq!(sent.runs.len(), 1);
+        assert!(sent.again(now, Sequence(2)).is_none() && sent.again(now, Sequence(u32::MAX - 2)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_again_is_what_was_sent_and_nothing_is_older_than_it_may_be(
+            steps in prop::collection::vec((1u32..4, 0u32..3, 0u64..1500, any::<bool>()), 1..100),
+            begin in prop_oneof![Just(0u32), Just(u32::MAX - 40)],
+        ) {
+            let mut now = Instant::now();
+            let mut sent = ResendBuffer::new(WINDOW);
+            let (mut sequence, mut all, mut shared) = (begin, Vec::new(), Vec::new());
+            for (number, (incarnation, hole, later, is_alone)) in steps.into_iter().enumerate() {
+                now += Duration::from_millis(later);
+                sequence = sequence.wrapping_add(hole);
+                let packet = Arc::new(packet(number as u64, 0));
+                let framing = framing(incarnation, sequence);
+                all.push((now, sequence, bytes(Frame::new(Arc::clone(&packet), &framing).unwrap())));
+                sent.push(now, &packet, &framing, is_alone);
+                if !is_alone {
+                    shared.push(packet);
+                }
+                sequence = sequence.wrapping_add(1);
+                for (at, sequence, was) in &all {
+                    match sent.again(now, Sequence(*sequence)) {
+                        Some(frame) => {
+                            prop_assert_eq!(&bytes(frame), was);
+                            prop_assert!(now - *at < WINDOW + WINDOW / RUNS);
+                        }
+                        None => prop_assert!(now - *at >= WINDOW),
+                    }
+                }
+            }
+        }
+    }
+}
