@@ -5,6 +5,8 @@ pub mod client;
 mod player;
 pub mod server;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 
 use std::time::Duration;

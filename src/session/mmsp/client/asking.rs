@@ -1,4 +1,4 @@
-//! When a missing packet is asked for, and when no more: `[MS-MMSP]` 3.1.4.3 leaves both to the client.
+//! When a missing packet is asked for, and when no more: `[MS-MMSP]` 3.1.4.7 leaves both to the client.
 
 use std::time::{Duration, Instant};
 

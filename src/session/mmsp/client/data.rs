@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::order::{Item, Order, Taken};
 use super::playing::Started;
 use super::state::State;
-use super::{Client, ClientError, Losses, Output, Timer};
+use super::{Client, ClientError, Losses, Output, TIMERS, Timer};
 use crate::asf::{Packet as AsfPacket, PacketNumber};
+use crate::session::timers::Timers;
 use crate::session::{Next, Packet};
 use crate::wire::mmsp::data::Data;
 use crate::wire::mmsp::ids::Incarnation;
@@ -59,6 +60,22 @@ impl Client {
             self.dropped = self.dropped.saturating_add(1);
         }
         Ok(())
+    }
+
+    /// The connection is gone. A play whose end was said ends as it was said, with what has come over UDP; whether so.
+    pub fn handle_disconnect(&mut self, media: &mut Vec<Next>) -> bool {
+        if !matches!(self.state, State::Settling { .. }) {
+            return false;
+        }
+        if let Some(order) = &mut self.order {
+            order.give_up_holes();
+        }
+        self.pass_on(media);
+        if let State::Settling { end, .. } = std::mem::replace(&mut self.state, State::Closed) {
+            media.push(Next::Ended(end));
+        }
+        self.timers = Timers::new(TIMERS);
+        true
     }
 
     /// Datagrams that belonged to nothing so far.
@@ -118,10 +135,10 @@ impl Client {
     /// and goes on where all before has come.
     pub(super) fn order_moved(&mut self, now: Instant, media: &mut Vec<Next>) -> Result<(), ClientError> {
         let Some(order) = &mut self.order else { return Ok(()) };
-        let Some(play) = self.state.play_mut() else {
+        if self.state.play_mut().is_none() {
             self.timers.stop(Timer::Order);
             return Ok(());
-        };
+        }
         loop {
             let begin_packet_list = order.poll(now);
             if begin_packet_list.is_empty() {
@@ -132,20 +149,24 @@ impl Client {
             RequestPacketListResend { client_id, source_id, begin_packet_list }.encode(&mut datagram);
             self.outputs.push_back(Output::SendDatagram(datagram.into()));
         }
+        self.pass_on(media);
+        let Some(order) = &mut self.order else { return Ok(()) };
+        match order.next_due(now) {
+            Some(at) => self.timers.start(Timer::Order, at, Duration::ZERO),
+            None => self.timers.stop(Timer::Order),
+        }
+        if order.is_settled(now) { self.settled(now, media) } else { Ok(()) }
+    }
+
+    /// What is in order goes up.
+    fn pass_on(&mut self, media: &mut Vec<Next>) {
+        let (Some(order), Some(play)) = (&mut self.order, self.state.play_mut()) else { return };
         while let Some(item) = order.pop() {
             media.push(match item {
                 Item::Lost(packets) => Next::Lost { packets },
                 Item::Packet(data) => play.packet(data),
             });
         }
-        match order.next_due(now) {
-            Some(at) => self.timers.start(Timer::Order, at, Duration::ZERO),
-            None => self.timers.stop(Timer::Order),
-        }
-        if order.is_settled(now) {
-            self.settled(now, media)?;
-        }
-        Ok(())
     }
 
     /// All media that were sent so far are here, or will never be.

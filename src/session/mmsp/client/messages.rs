@@ -47,7 +47,7 @@ impl Client {
                 accepted("ConnectFunnel", report.hr)?;
                 self.open_file(now, open);
             }
-            // 3.1.5.6: the other way, in the same session.
+            // 3.1.5.5: the other way, in the same session.
             (State::AwaitFunnel(open), Message::ReportDisconnectedFunnel(_)) if self.order.is_some() => {
                 self.connect_funnel(now, open, None);
             }

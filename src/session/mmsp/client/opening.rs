@@ -72,7 +72,7 @@ impl Client {
         reading
     }
 
-    /// Pieces of the header were lost, 3.1.2: it is asked for again, but not for ever.
+    /// Pieces of the header were lost, 3.1.6.1: it is asked for again, but not for ever.
     pub(super) fn header_is_late(&mut self, now: Instant) -> Result<(), ClientError> {
         let (State::AwaitHeader { reading, .. } | State::NextHeader { reading, .. }) = &mut self.state else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Packets that come over UDP, brought into the order in which they were sent: `[MS-MMSP]` 2.2.2, 3.1.4.3.
+//! Packets that come over UDP, brought into the order in which they were sent: `[MS-MMSP]` 2.2.2 and 3.1.4.7.
 //!
 //! A Data packet carries the low byte of its Sequence. That alone can't tell 2 packets late from 254 packets lost, so
 //! LocationIds have a say: in one play they rise with Sequence (or fall, where it goes backward), by one for each packet
@@ -197,6 +197,9 @@ impl Order {
                     && now >= hole.due(self.arrivals)
                     && numbers.len() < RequestPacketListResend::MAX_PACKETS
                 {
+                    if !hole.is_asked_for() {
+                        self.losses.asked = self.losses.asked.saturating_add(1);
+                    }
                     self.asking.asks_for(now, hole);
                     numbers.push(Sequence(sequence as u32));
                 }
@@ -211,7 +214,6 @@ impl Order {
         }
         if !numbers.is_empty() {
             self.asking.sent(now);
-            self.losses.asked = self.losses.asked.saturating_add(numbers.len() as u64);
         }
         numbers
     }
@@ -337,7 +339,8 @@ impl Order {
         self.losses.lost = self.losses.lost.saturating_add(packets);
     }
 
-    fn give_up_holes(&mut self) {
+    /// Nothing more comes: what is missing is lost.
+    pub(super) fn give_up_holes(&mut self) {
         self.give_up(self.slots.len());
     }
 

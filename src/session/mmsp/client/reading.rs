@@ -13,7 +13,7 @@ use crate::wire::mmsp::data::Data;
 const HEADER_END: u8 = 0x08;
 /// Pieces of a header over UDP. Each has the size of a packet of the content, or nearly: this is far from any real one.
 const MAX_PIECES: u32 = 4096;
-/// How often a header is asked for again, 3.1.2.
+/// How often a header is asked for again, 3.1.6.1.
 const MAX_RETRIES: u32 = 4;
 
 /// A header that is being read.

@@ -51,7 +51,7 @@ impl Received {
         let losses = self.losses.unwrap_or_default();
         let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         log.info.packets_lost_client = count(losses.lost);
-        log.packets_lost_net = count(losses.lost);
+        log.packets_lost_net = count(losses.lost.saturating_add(losses.recovered));
         log.packets_lost_cont_net = count(losses.longest);
         log.resend_requests = count(losses.asked);
         log.packets_recovered_resent = count(losses.recovered);

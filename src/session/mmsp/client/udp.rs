@@ -42,7 +42,7 @@ pub struct Losses {
     pub lost: u64,
     /// The most of them in a row.
     pub longest: u64,
-    /// Those that were asked for again, counted each time.
+    /// Those that were asked for again.
     pub asked: u64,
     /// Those that came after they were asked for.
     pub recovered: u64,

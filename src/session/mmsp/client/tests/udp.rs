@@ -1,5 +1,5 @@
-//! Data over UDP: the funnel, headers and media in datagrams, and what becomes of those that are lost. 3.1.2, 3.1.4.3,
-//! 3.1.5.6, 3.1.5.12, 3.1.5.17 to 3.1.5.19.
+//! Data over UDP: the funnel, headers and media in datagrams, and what becomes of those that are lost. 3.1.2, 3.1.4.7,
+//! 3.1.5.5, 3.1.5.12, 3.1.5.17 to 3.1.5.19, 3.1.6.1.
 
 use std::net::Ipv4Addr;
 
@@ -216,7 +216,7 @@ fn what_stays_lost_is_said_in_its_place_and_reported() {
     gets!(x, StopPlaying);
     let log = x.logged();
     assert_eq!((log.transport.as_str(), log.info.packets_received, log.info.packets_lost_client), ("UDP", 5, 3));
-    assert_eq!((log.packets_lost_net, log.packets_lost_cont_net, log.resend_requests), (3, 2, 12));
+    assert_eq!((log.packets_lost_net, log.packets_lost_cont_net, log.resend_requests), (3, 2, 3));
     assert_eq!((log.packets_recovered_resent, log.info.min_reception_quality), (0, 62));
 }
 
@@ -385,6 +385,18 @@ fn an_origin_that_agreed_to_udp_may_send_by_tcp() {
         x.origin_sends_data(number as u32, incarnation, flags, &bytes).unwrap();
     }
     assert_eq!(x.media(), ["0", "1", "2"]);
+}
+
+#[test]
+fn an_origin_that_closes_behind_its_end_ends_well() {
+    let (mut x, incarnation) = Exchange::streaming_over_udp(FILE);
+    x.packets([0, 2], incarnation);
+    assert!(!x.client.handle_disconnect(&mut Vec::new()));
+    x.origin_sends(end_of_stream(HResult::S_OK, incarnation));
+    assert!(x.client.handle_disconnect(&mut x.media));
+    x.drain();
+    assert_eq!(x.media(), ["0", "lost 1", "2", "complete"]);
+    assert_eq!(x.deadline, None);
 }
 
 #[test]
