@@ -10,14 +10,15 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use mmsproxy::asf::{Header, HeaderBuilder, PacketNumber, StreamNumber, VideoFormat, WaveFormat};
 use mmsproxy::session::batch::Batch;
-use mmsproxy::session::mmsp::server::{Input, Output, Session, Settings};
+use mmsproxy::session::mmsp::server::{Input, Output, Session, Settings, Udp};
 use mmsproxy::session::{
     AuthScheme, Burst, Credentials, Cursor, Description, End, Next, Opened, Pace, Packet, Playing, Reason, Refusal,
     Reply,
 };
 use mmsproxy::wire::mmsp::deframer::{Deframer, Frame};
-use mmsproxy::wire::mmsp::ids::ClientId;
+use mmsproxy::wire::mmsp::ids::{ClientId, Sequence};
 use mmsproxy::wire::mmsp::raw_message::RawMessage;
+use mmsproxy::wire::mmsp::resend::RequestPacketListResend;
 use mmsproxy::wire::mmsp::viewer_to_mac::Message;
 
 const PACKET_SIZE: usize = 200;
@@ -34,6 +35,7 @@ enum Step {
     Refused,
     Later { ms: u16 },
     End,
+    Resend { client_id: u8, numbers: Vec<u8> },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -92,7 +94,8 @@ fn reply(step: Step) -> Option<Reply> {
 
 fuzz_target!(|steps: Vec<Step>| {
     let mut now = Instant::now();
-    let mut session = Session::new(now, Settings::default(), ClientId(1));
+    let settings = Settings { udp: Some(Udp::default()), packet_pair: true, ..Settings::default() };
+    let mut session = Session::new(now, settings, ClientId(1));
     let mut wire = Deframer::for_client();
     let mut viewer = Deframer::for_server();
     for step in steps {
@@ -112,37 +115,48 @@ fuzz_target!(|steps: Vec<Step>| {
                 now += Duration::from_millis(ms.into());
                 inputs.push(Input::Timeout);
             }
+            Step::Resend { client_id, numbers } => {
+                let begin_packet_list = numbers.into_iter().map(|number| Sequence(number.into())).collect();
+                let client_id = ClientId(client_id.into());
+                let request = RequestPacketListResend { client_id, source_id: 1, begin_packet_list };
+                let mut datagrams = Batch::new();
+                let packets = session.resend(now, &request, &mut datagrams).unwrap_or(0);
+                assert_eq!(u64::from(packets), datagrams.take_packets());
+            }
             Step::End => session.end(now, Refusal::new(Reason::Kicked, "by the operator")),
             step => inputs.extend(reply(step).map(Input::Reply)),
         }
         for input in inputs {
             let is_timeout = matches!(input, Input::Timeout);
             let result = session.handle_input(now, input);
-            let deadline = drain(&mut session, &mut wire);
+            let deadline = drain(now, &mut session, &mut wire);
             assert!(!is_timeout || deadline.is_none_or(|at| at > now));
             if result.is_err() {
                 return;
             }
         }
         loop {
-            let mut batch = Batch::new();
-            let due = session.poll_media(now, 4096, &mut batch, &mut Batch::new());
+            let (mut batch, mut datagrams) = (Batch::new(), Batch::new());
+            let due = session.poll_media(now, 4096, &mut batch, &mut datagrams);
             wire.buffer().extend_from_slice(&batch.to_vec());
-            drain(&mut session, &mut wire);
+            drain(now, &mut session, &mut wire);
             if due.is_none_or(|at| at > now) {
                 break;
             }
-            assert!(!batch.is_empty(), "due, and nothing came");
+            assert!(!batch.is_empty() || !datagrams.is_empty(), "due, and nothing came");
         }
     }
 });
 
 /// Takes all output; what is sent is whole, and no packet larger than it may be.
-fn drain(session: &mut Session, wire: &mut Deframer) -> Option<Instant> {
+fn drain(now: Instant, session: &mut Session, wire: &mut Deframer) -> Option<Instant> {
     let deadline = loop {
         match session.poll_output() {
             Output::Send(bytes) => wire.buffer().extend_from_slice(&bytes),
-            Output::Request(_) | Output::Close(_) | Output::Funnel(_) | Output::SendDatagram(_) => {}
+            Output::SendDatagram(datagram) => assert!(datagram.len() <= (PACKET_SIZE + 8).max(1472)),
+            // What waits behind it may be an error: that ends the session, and later inputs count for nothing.
+            Output::Funnel(Some(_)) => drop(session.handle_input(now, Input::Funnel(Ok(())))),
+            Output::Request(_) | Output::Close(_) | Output::Funnel(None) => {}
             Output::Timeout(deadline) => break deadline,
         }
     };
