@@ -1,20 +1,22 @@
-//! Any messages, Data packets, requests and times: a client session never panics, ends each play once, and never asks to be
+//! Any messages, Data packets, datagrams, requests and times: a client session never panics, ends each play once, and never asks to be
 //! called again for a time that is over.
 #![no_main]
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use mmsproxy::asf::{PacketNumber, StreamNumber, Thinning};
-use mmsproxy::session::mmsp::client::{Client, Input, Output, Settings};
+use mmsproxy::session::mmsp::client::{Client, Input, Output, Settings, Udp};
 use mmsproxy::session::{AuthScheme, Credentials, Next, Open, Play, PlayerLog, Position, Request, StreamChoice};
 use mmsproxy::wire::mmsp::data::Data;
 use mmsproxy::wire::mmsp::deframer::{Deframer, Frame};
 use mmsproxy::wire::mmsp::ids::{Incarnation, LocationId};
 use mmsproxy::wire::mmsp::mac_to_viewer::Message;
 use mmsproxy::wire::mmsp::raw_message::RawMessage;
+use mmsproxy::wire::mmsp::resend::RequestPacketListResend;
 use mmsproxy::wire::mmsp::subscriber_name::SubscriberName;
 use mmsproxy::wire::mmsp::viewer_to_mac;
 
@@ -25,6 +27,8 @@ enum Step {
     Message { low: u8, body: Vec<u8> },
     Data { number: u8, flags: u8, payload: Vec<u8> },
     Header { number: u8 },
+    Datagram(Vec<u8>),
+    Packet { number: u8, at: u16, flags: u8, payload: Vec<u8> },
     Open,
     Answer,
     Select { stream: u8, off: bool },
@@ -55,8 +59,8 @@ fn request(step: Step) -> Option<Request> {
     })
 }
 
-fuzz_target!(|input: (bool, Vec<Step>)| {
-    let (player_reports, steps) = input;
+fuzz_target!(|input: (bool, bool, Vec<Step>)| {
+    let (player_reports, over_udp, steps) = input;
     let mut now = Instant::now();
     let settings = Settings {
         name: SubscriberName::parse("NSPlayer/9.0.0.2980"),
@@ -65,7 +69,7 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
         max_header: 4096,
         player_reports,
         relays_reports: false,
-        udp: None,
+        udp: over_udp.then(|| Udp::new(Ipv4Addr::LOCALHOST.into(), 7001)),
     };
     let mut client = Client::new(now, settings);
     let mut wire = Deframer::for_server();
@@ -87,6 +91,12 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
             Step::Header { number } => {
                 client.handle_data(now, data(number, 0x0C, Bytes::from_static(HEADER)), &mut media)
             }
+            Step::Datagram(bytes) => client.handle_datagram(now, bytes.into(), &mut media),
+            Step::Packet { number, at, flags, payload } => {
+                let packet = Data { location_id: LocationId(at.into()), ..data(number, flags, payload.into()) };
+                let datagram = [&packet.header(), &packet.payload[..]].concat();
+                client.handle_datagram(now, datagram.into(), &mut media)
+            }
             Step::Later { ms } => {
                 now += Duration::from_millis(ms.into());
                 client.handle_input(now, Input::Timeout, &mut media)
@@ -104,6 +114,9 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
         let deadline = loop {
             match client.poll_output() {
                 Output::Send(bytes) => wire.buffer().extend_from_slice(&bytes),
+                Output::SendDatagram(bytes) => {
+                    RequestPacketListResend::decode(&bytes).expect("what is sent can be read");
+                }
                 Output::Event(_) => {}
                 Output::Timeout(deadline) => break deadline,
             }

@@ -233,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_is_told_in_its_place() {
+        let (mut feeder, mut cursor) = pipe(PACKET * 6, Overflow::Wait, Arc::default(), gauge());
+        feeder.push_all(&mut vec![packet(0, true), Next::Lost { packets: 2 }, packet(3, false)]);
+        assert_eq!(numbers(&mut cursor), ["0", "lost 2", "3"]);
+    }
+
+    #[test]
     fn with_no_key_frame_in_sight_all_packets_go_but_the_end_stays() {
         let (mut feeder, mut cursor) = pipe(PACKET * 3, Overflow::Skip, Arc::default(), gauge());
         let mut items: Vec<Next> = (0..10).map(|n| packet(n, false)).collect();

@@ -186,6 +186,16 @@ fn a_jump_over_the_beginning_of_an_entry_tells_of_it_first() {
 }
 
 #[test]
+fn what_an_origin_lost_on_the_way_is_a_gap_in_the_numbers() {
+    let mut air = Air::new(ROOMY);
+    let mut viewer = air.cursor(&[VIDEO], 0);
+    air.sends(0..3, 10);
+    air.gives(Next::Lost { packets: 2 });
+    air.sends(5..7, 10);
+    assert_eq!(told(&mut viewer), ["0", "1", "2", "5", "6"]);
+}
+
+#[test]
 fn a_jump_over_an_end_ends_the_play() {
     let mut air = Air::new(Bounds { history: Duration::from_secs(2), ..ROOMY });
     let mut slow = air.cursor(&[VIDEO], 0);

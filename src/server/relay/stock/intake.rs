@@ -70,6 +70,24 @@ impl Intake {
         self.fill.begin(order);
     }
 
+    fn push(&mut self, now: Instant, item: &Next) {
+        match item {
+            Next::Packet(packet) => self.packet(now, packet),
+            Next::Ended(end) => self.ended(end),
+            // Content that may be kept has one entry.
+            Next::Changed(_) => self.end(Turn::Impossible),
+            Next::Lost { .. } => self.lost(),
+            Next::Skipped { .. } | Next::Resumed | Next::Nothing => {}
+        }
+    }
+
+    fn lost(&mut self) {
+        self.run.is_torn = true;
+        if let Some(joining) = &mut self.joining {
+            joining.lost();
+        }
+    }
+
     fn packet(&mut self, now: Instant, packet: &Arc<Packet>) {
         if self.run.is_over {
             return;
@@ -177,14 +195,7 @@ impl Sink for Way {
             intake.end(Turn::NoRoom);
         }
         for item in items.drain(..) {
-            match item {
-                Next::Packet(packet) => intake.packet(now, &packet),
-                Next::Ended(end) => intake.ended(&end),
-                // Content that may be kept has one entry.
-                Next::Changed(_) => intake.end(Turn::Impossible),
-                Next::Lost { .. } => intake.run.is_torn = true,
-                Next::Skipped { .. } | Next::Resumed | Next::Nothing => {}
-            }
+            intake.push(now, &item);
         }
         intake.entry.ring();
     }
@@ -199,5 +210,53 @@ impl Sink for Way {
     fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let wait = self.filling.throttled(Instant::now()).unwrap_or_default();
         Box::pin(sleep(wait.min(LOOK_AGAIN)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::testing::{cache, opened, packets};
+
+    /// One request for the clip from its beginning, answered by `items`.
+    fn run(cache: &Arc<Cache>, entry: &Arc<Entry>, items: &[Next]) {
+        let now = Instant::now();
+        let fill = Arc::new(Fill::new(now, None));
+        let mut intake = Intake::new(Arc::clone(cache), Arc::clone(entry), fill);
+        intake.begin(Order::Packet(PacketNumber(0)), None, None);
+        items.iter().for_each(|item| intake.push(now, item));
+    }
+
+    fn packet(number: u64) -> Next {
+        let bytes = packets()[number as usize].clone();
+        Next::from(Packet::new(PacketNumber(number), 0, bytes.clone(), bytes))
+    }
+
+    #[test]
+    fn what_was_lost_on_the_way_is_unknown_however_often_it_is() {
+        let end = || Next::Ended(End::Complete);
+        let (_dir, cache) = cache();
+        for (name, lost, gap) in [("left out", None, None), ("lost", Some(Next::Lost { packets: 2 }), Some(1..3))] {
+            let entry = cache.create(name, &opened(), 1_000).unwrap();
+            let items: Vec<Next> = [packet(0)].into_iter().chain(lost).chain([packet(3), end()]).collect();
+            run(&cache, &entry, &items);
+            run(&cache, &entry, &items);
+            assert_eq!(entry.gap(PacketNumber(0)).filter(|gap| gap.start < 3), gap, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_loss_before_the_end_leaves_the_end_open() {
+        let (_dir, cache) = cache();
+        let end = Next::Ended(End::Complete);
+        for (name, items, is_known) in [
+            ("lost", vec![packet(0), Next::Lost { packets: 1 }, end.clone()], false),
+            ("whole", vec![packet(0), end], true),
+        ] {
+            let entry = cache.create(name, &opened(), 1_000).unwrap();
+            run(&cache, &entry, &items);
+            run(&cache, &entry, &items);
+            assert_eq!(entry.end().is_some(), is_known, "{name}");
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Joining {
     /// What came meanwhile.
     held: Vec<Arc<Packet>>,
     first_ms: Option<u32>,
+    /// Packets of this run were lost on the way.
+    is_torn: bool,
 }
 
 /// What is to be done with a packet.
@@ -43,19 +45,32 @@ impl Joining {
             pending: media.map(|stream| (stream.number, stream.has_key_frames)).collect(),
             held: Vec::new(),
             first_ms: None,
+            is_torn: false,
         }
+    }
+
+    /// Packets were lost on the way before the next one. An object that goes on there may have begun in one of them, so it
+    /// proves nothing any more.
+    pub(super) fn lost(&mut self) {
+        self.is_torn = true;
+        self.held.clear();
     }
 
     /// Takes the next packet of the run.
     pub(super) fn push(&mut self, packet: &Arc<Packet>) -> Joined {
-        self.held.push(Arc::clone(packet));
+        if !self.is_torn {
+            self.held.push(Arc::clone(packet));
+        }
         let first_ms = *self.first_ms.get_or_insert(packet.send_time_ms);
         let Some(outline) = packet.outline() else { return Joined::NotYet };
         for part in outline.parts() {
             let Some(at) = self.pending.iter().position(|(stream, _)| *stream == part.stream) else { continue };
-            let (_, has_key_frames) = self.pending.swap_remove(at);
+            let (stream, has_key_frames) = self.pending.swap_remove(at);
             if !part.starts_object || has_key_frames && !part.key_frame {
-                return Joined::Whole(std::mem::take(&mut self.held));
+                if !self.is_torn {
+                    return Joined::Whole(std::mem::take(&mut self.held));
+                }
+                self.pending.push((stream, has_key_frames));
             }
         }
         let is_long = packet.send_time_ms.saturating_sub(first_ms) > LONGEST_MS || self.held.len() >= MOST;
@@ -119,6 +134,18 @@ mod tests {
         assert!(matches!(joining.push(&packet(5, 0, &[(audio, false, 0)])), Joined::NotYet));
         let Joined::Whole(packets) = joining.push(&packet(6, 0, &[(video, true, 9)])) else { panic!() };
         assert_eq!(packets.iter().map(|packet| packet.number.0).collect::<Vec<_>>(), [5, 6]);
+    }
+
+    #[test]
+    fn behind_a_loss_the_rest_of_an_object_proves_nothing() {
+        let (video, audio) = streams();
+        let mut joining = Joining::new(&header());
+        assert!(matches!(joining.push(&packet(5, 0, &[(audio, false, 0)])), Joined::NotYet));
+        joining.lost();
+        for rest in [(video, true, 9), (video, false, 0), (audio, false, 9)] {
+            assert!(matches!(joining.push(&packet(7, 0, &[rest])), Joined::NotYet));
+        }
+        assert!(matches!(joining.push(&packet(8, 100, &[(video, true, 0)])), Joined::FromNext));
     }
 
     #[test]
