@@ -6,6 +6,7 @@
 
 mod asking;
 mod closing;
+mod count;
 mod data;
 mod entries;
 mod error;

@@ -11,15 +11,11 @@ use std::time::Instant;
 
 use super::asking::{Asking, Hole, later};
 use super::closing::Closing;
+use super::count::{Count, Lead};
 use super::udp::{Losses, Udp};
 use crate::wire::mmsp::data::Data;
 use crate::wire::mmsp::ids::Sequence;
 use crate::wire::mmsp::resend::RequestPacketListResend;
-
-/// Packets before the first one that may be missing at the beginning of a play.
-const MAX_LEAD: u8 = 64;
-/// Who begins again with a number up to this, far from where the play before ended, begins each play at 0.
-const RESTART: u8 = 8;
 
 /// The packets of one play, and where its Sequence stands.
 #[derive(Debug)]
@@ -31,10 +27,7 @@ pub(super) struct Order {
     /// The number of the play before.
     previous: Option<u8>,
     is_backward: bool,
-    /// The Sequence behind the newest packet, counted on over plays. Its low byte is certain, the rest is what we saw.
-    end: u64,
-    /// This origin begins each play at 0.
-    restarts: bool,
+    count: Count,
     slots: VecDeque<Slot>,
     /// Of these so many are missing.
     holes: usize,
@@ -85,8 +78,7 @@ impl Order {
             incarnation: None,
             previous: None,
             is_backward: false,
-            end: 0,
-            restarts: false,
+            count: Count::default(),
             slots: VecDeque::new(),
             holes: 0,
             newest: None,
@@ -184,9 +176,9 @@ impl Order {
         let mut numbers = Vec::new();
         let may_ask = self.asking.earliest(now) <= now;
         let until = self.closing.as_ref().map(Closing::until);
-        let first = self.end.wrapping_sub(self.slots.len() as u64);
         if self.holes > 0 {
-            for (slot, sequence) in self.slots.iter_mut().zip(first..) {
+            let back = (1..=self.slots.len()).rev();
+            for (slot, back) in self.slots.iter_mut().zip(back) {
                 let Slot::Missing(hole) = slot else { continue };
                 let end = hole.end(self.settings.deadline);
                 if now >= until.map_or(end, |until| until.min(end)) {
@@ -201,16 +193,14 @@ impl Order {
                         self.losses.asked = self.losses.asked.saturating_add(1);
                     }
                     self.asking.asks_for(now, hole);
-                    numbers.push(Sequence(sequence as u32));
+                    numbers.push(self.count.before(back));
                 }
             }
         }
         if may_ask && let Some(closing) = &mut self.closing {
             let room = RequestPacketListResend::MAX_PACKETS.saturating_sub(numbers.len());
             let wait = self.asking.wait();
-            numbers.extend(
-                closing.probe(now, wait, self.newest).take(room).map(|n| Sequence(self.end.wrapping_add(n) as u32)),
-            );
+            numbers.extend(closing.probe(now, wait, self.newest).take(room).map(|n| self.count.behind(n)));
         }
         if !numbers.is_empty() {
             self.asking.sent(now);
@@ -248,26 +238,10 @@ impl Order {
         if self.is_backward { -at } else { at }
     }
 
-    /// Sequence goes on over plays, or begins anew at 0. After 0xFE a Start makes it go on at 0x00, 3.2.5.11.
     fn insert_first(&mut self, now: Instant, data: Data) -> Taken {
-        if self.restarts {
-            self.end = 0;
-        }
-        let low = data.af_flags;
-        if low == 0 && self.end as u8 == 0xFF {
-            self.end = self.end.wrapping_add(1);
-        }
-        let ahead = low.wrapping_sub(self.end as u8);
-        if ahead > MAX_LEAD && low <= RESTART {
-            self.restarts = true;
-            self.end = 0;
-            self.push(now, data, low.into());
-        } else if ahead > MAX_LEAD {
-            self.lose(ahead.into());
-            self.end = self.end.wrapping_add(ahead.into());
-            self.push(now, data, 0);
-        } else {
-            self.push(now, data, ahead.into());
+        match self.count.begin(data.af_flags) {
+            Lead::Missing(packets) => self.push(now, data, packets),
+            Lead::Unknown(packets) => self.jump(now, data, packets),
         }
         Taken::New
     }
@@ -275,18 +249,19 @@ impl Order {
     /// One that is further in the content than all before.
     fn append(&mut self, now: Instant, data: Data, further: u64) -> Taken {
         // 0 to 255 are missing before it, if not more.
-        let missing = u64::from(data.af_flags.wrapping_sub(self.end as u8));
+        let missing = self.count.missing(data.af_flags);
         let between = further.saturating_sub(1);
         match between.checked_sub(missing) {
             // The numbers contradict each other: who counts like this is not asked for anything.
             None => {
                 self.give_up_holes();
-                self.end = self.end.wrapping_add(missing);
+                self.count.advance(missing);
                 self.push(now, data, 0);
             }
             // An outage: where LocationIds have no gaps of their own, they tell how often the byte went round.
             Some(rest) if rest > 0 && rest % 256 == 0 && between >= self.settings.window as u64 => {
-                self.outage(now, data, between);
+                self.give_up_holes();
+                self.jump(now, data, between);
             }
             Some(rest) if rest % 256 == 0 => self.push(now, data, between),
             Some(_) => self.push(now, data, missing),
@@ -296,8 +271,7 @@ impl Order {
 
     /// One of those that were missing, or one that is known.
     fn fill(&mut self, now: Instant, data: Data, at: i64) -> Taken {
-        let back = usize::from((self.end as u8).wrapping_sub(data.af_flags).wrapping_sub(1)).saturating_add(1);
-        let Some(index) = self.slots.len().checked_sub(back) else { return Taken::Known };
+        let Some(index) = self.slots.len().checked_sub(self.count.back(data.af_flags)) else { return Taken::Known };
         let place_of = |slot: &Slot| if let Slot::Held(data) = slot { Some(self.place(data)) } else { None };
         let before = self.slots.range(..index).rev().find_map(place_of).or(self.last_up);
         let behind = self.slots.range(index..).find_map(place_of);
@@ -321,22 +295,18 @@ impl Order {
             self.slots.push_back(Slot::Missing(Hole::new(now, self.arrivals)));
         }
         self.holes = self.holes.saturating_add(usize::try_from(missing).unwrap_or(usize::MAX));
-        self.end = self.end.wrapping_add(missing).wrapping_add(1);
+        self.count.advance(missing.saturating_add(1));
         self.slots.push_back(Slot::Held(data));
         let too_many = self.slots.len().saturating_sub(self.settings.window);
         self.give_up(too_many);
     }
 
-    fn outage(&mut self, now: Instant, data: Data, packets: u64) {
-        self.give_up_holes();
-        self.lose(packets);
-        self.end = self.end.wrapping_add(packets);
-        self.push(now, data, 0);
-    }
-
-    fn lose(&mut self, packets: u64) {
+    /// Behind the newest, with so many in between of which none is asked for.
+    fn jump(&mut self, now: Instant, data: Data, packets: u64) {
         self.slots.push_back(Slot::Gone(packets));
         self.losses.lost = self.losses.lost.saturating_add(packets);
+        self.count.advance(packets);
+        self.push(now, data, 0);
     }
 
     /// Nothing more comes: what is missing is lost.
@@ -356,14 +326,10 @@ impl Order {
     /// A late packet of the play before: what was sent before it is not missing here.
     fn belongs_to_the_play_before(&mut self, low: u8) {
         if self.newest.is_none() {
-            let ahead = low.wrapping_sub(self.end as u8);
-            if ahead <= MAX_LEAD {
-                self.end = self.end.wrapping_add(u64::from(ahead)).wrapping_add(1);
-            }
+            self.count.late(low);
             return;
         }
-        let back = usize::from((self.end as u8).wrapping_sub(low).wrapping_sub(1)).saturating_add(1);
-        let Some(index) = self.slots.len().checked_sub(back) else { return };
+        let Some(index) = self.slots.len().checked_sub(self.count.back(low)) else { return };
         let is_lead = self.last_up.is_none() && self.slots.range(..=index).all(|slot| matches!(slot, Slot::Missing(_)));
         if is_lead {
             self.slots.drain(..=index);
