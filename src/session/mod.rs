@@ -375,6 +375,12 @@ pub trait Cursor: Send {
     fn is_announced(&self) -> bool {
         false
     }
+
+    /// Whether its packets stay where they are for some seconds after it gave them out, as those of a history do. Others
+    /// have to be held by whoever may need them again.
+    fn is_history(&self) -> bool {
+        false
+    }
 }
 
 /// What a cursor has.

@@ -367,6 +367,10 @@ impl Cursor for RingCursor {
     fn is_announced(&self) -> bool {
         true
     }
+
+    fn is_history(&self) -> bool {
+        true
+    }
 }
 
 impl Feed {

@@ -10,7 +10,7 @@ use super::state::State;
 use super::{Client, ClientError, Losses, Output, TIMERS, Timer};
 use crate::asf::{Packet as AsfPacket, PacketNumber};
 use crate::session::timers::Timers;
-use crate::session::{Next, Packet};
+use crate::session::{End, Next, Packet};
 use crate::wire::mmsp::data::Data;
 use crate::wire::mmsp::ids::Incarnation;
 use crate::wire::mmsp::resend::RequestPacketListResend;
@@ -174,6 +174,10 @@ impl Client {
         match std::mem::replace(&mut self.state, State::Ready) {
             State::Settling { mut play, end } => {
                 self.timers.stop(Timer::Order);
+                if end == End::Complete && !self.has_media {
+                    // A play of nothing is what a firewall makes of a short one.
+                    return Err(ClientError::NoDatagrams);
+                }
                 self.play_is_over(now, &mut play);
                 media.push(Next::Ended(end));
                 Ok(())

@@ -202,6 +202,11 @@ impl Client {
         client
     }
 
+    /// Data are asked for over UDP when content is opened next; `None` is TCP.
+    pub fn set_udp(&mut self, udp: Option<Udp>) {
+        self.settings.udp = udp;
+    }
+
     /// Takes what happened. Media that it ends or moves are appended to `media`.
     pub fn handle_input(&mut self, now: Instant, input: Input, media: &mut Vec<Next>) -> Result<(), ClientError> {
         if matches!(self.state, State::Closed) {

@@ -108,6 +108,10 @@ impl Client {
             return;
         }
         self.await_media(now);
+        if self.order.is_some() && !self.has_media && !self.is_paused {
+            // A firewall that lets no datagram through is found out before a player gives up.
+            self.timers.start(Timer::Stall, now, self.settings.stall.min(self.settings.reply));
+        }
         self.state = State::Streaming(play);
         self.event(Event::Playing);
         self.switch_what_waits();

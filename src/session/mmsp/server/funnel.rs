@@ -56,6 +56,11 @@ pub(super) struct UdpFunnel {
     pub(super) sent: ResendBuffer,
     /// What media may leave now.
     media: Bucket,
+    /// What media leave at most, bytes a second, and at once.
+    most: f64,
+    at_once: f64,
+    /// When it had its last turn.
+    turn: Option<Instant>,
     /// What may go out again.
     pub(super) budget: Bucket,
     /// When the last datagram of media left.
@@ -73,6 +78,9 @@ impl UdpFunnel {
             timers: Timers::new(TIMERS),
             sent: ResendBuffer::new(settings.resend_window),
             media: Bucket::new(0.0, 0.0),
+            most: 0.0,
+            at_once: 0.0,
+            turn: None,
             budget: Bucket::new(0.0, 0.0),
             last: None,
             header_free: None,
@@ -88,10 +96,25 @@ impl UdpFunnel {
         let largest = packet_size.saturating_add(HEADER_LEN);
         let real_time = f64::from(bit_rate.max(1)) / 8.0;
         let most = real_time * 2.0 * rate.abs().max(1.0);
-        let at_once = settings.max_burst.saturating_sub(largest);
-        self.media.resize(most, (most * settings.flush.as_secs_f64()).min(at_once as f64));
+        let at_once = settings.max_burst.saturating_sub(largest) as f64;
+        (self.most, self.at_once) = (most, at_once);
+        self.media.resize(most, self.in_turn(settings.flush));
         let again = real_time * f64::from(settings.resend_budget.min(100)) / 100.0;
         self.budget.resize(again, again.max(largest as f64));
+    }
+
+    /// The viewer has a turn. One that comes late under load sends what the time since the last one carries, or the viewer
+    /// would fall behind.
+    pub(super) fn turn(&mut self, now: Instant, settings: &Udp) {
+        let since = self.turn.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let turn = since.min(settings.flush_max).max(settings.flush);
+        self.media.resize(self.most, self.in_turn(turn));
+    }
+
+    fn in_turn(&self, turn: Duration) -> f64 {
+        let bytes = self.most * turn.as_secs_f64();
+        // Content whose turns carry more than is to leave at once has no other time for it.
+        bytes.min(self.at_once.max(bytes * 0.6))
     }
 
     /// When a packet of `bytes` bytes may leave that is due at `due`. Asked once for each packet, in order.

@@ -275,7 +275,8 @@ impl Media {
                 frame.push(frames.batch);
             }
             Some(funnel) => {
-                let is_alone = Arc::strong_count(&packet) == 1;
+                // Blocks of an entry are read anew, and then their packets are others.
+                let is_alone = !self.cursor.is_history() || Arc::strong_count(&packet) == 1;
                 let Some(frame) = Frame::new(Arc::clone(&packet), &framing) else { return };
                 if frame.len() > MAX_DATAGRAM {
                     return;

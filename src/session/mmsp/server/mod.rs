@@ -254,6 +254,9 @@ impl Session {
             return None;
         }
         let State::Streaming(content, media) = &mut self.state else { return None };
+        if let (Some(udp), Some(settings)) = (&mut self.udp, &self.settings.udp) {
+            udp.turn(now, settings);
+        }
         let mut writer = Frames {
             batch,
             datagrams,

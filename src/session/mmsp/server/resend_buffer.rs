@@ -62,8 +62,8 @@ impl ResendBuffer {
         Self { window, sent: VecDeque::new(), runs: VecDeque::new(), held: VecDeque::new(), held_bytes: 0, dropped: 0 }
     }
 
-    /// `packet` goes out, with a higher number than any before. `is_alone`: nobody else has it, as rings and entries have
-    /// what they give out, so it has to be held.
+    /// `packet` goes out, with a higher number than any before. `is_alone`: nobody keeps it for us, as a history does,
+    /// so it has to be held.
     pub(super) fn push(&mut self, now: Instant, packet: &Arc<Packet>, framing: &Framing, is_alone: bool) {
         let &Framing { kept, form, incarnation, sequence } = framing;
         self.forget(now);

@@ -38,6 +38,8 @@ pub struct Udp {
     pub resend_budget: u32,
     /// From one turn of a viewer to its next: what leaves at once is what that time carries.
     pub flush: Duration,
+    /// What that grows to under load: a turn that comes late may send as much more.
+    pub flush_max: Duration,
     /// Bytes that leave at once at most.
     pub max_burst: usize,
     /// A viewer that answers no Ping for so long is gone; a Ping goes out after each quarter of it.
@@ -50,6 +52,7 @@ impl Default for Udp {
             resend_window: Duration::from_secs(5),
             resend_budget: 25,
             flush: Duration::from_millis(100),
+            flush_max: Duration::from_millis(100),
             max_burst: 64 * 1024,
             silence: Duration::from_secs(120),
         }

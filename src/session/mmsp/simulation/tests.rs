@@ -61,21 +61,23 @@ fn with_20_percent_lost_each_way_what_stays_lost_is_said_in_its_place() {
 }
 
 #[test]
-fn entries_follow_one_another_whole() {
-    let expected: Vec<Told> = [Told::Playing]
-        .into_iter()
-        .chain(whole(0..100))
-        .chain([Told::Changed])
-        .chain(whole(0..150))
-        .chain([Told::Changed])
-        .chain(whole(0..300))
-        .chain([Told::Complete])
-        .collect();
+fn entries_follow_one_another_whole_but_for_what_nobody_knows_of() {
+    let mut cut_short = 0;
     for seed in 0..20 {
         let mut world = World::new(seed, 5, film(&[100, 150, 300]));
         world.run(LONG).unwrap();
-        assert!(world.told == expected, "seed {seed}: {:?}", world.losses());
+        let told = world.told.strip_prefix(&[Told::Playing]).and_then(|told| told.strip_suffix(&[Told::Complete]));
+        let entries: Vec<&[Told]> = told.unwrap().split(|told| *told == Told::Changed).collect();
+        assert_eq!(entries.len(), 3);
+        for (entry, packets) in entries.iter().zip([100, 150, 300]) {
+            let came = entry.len() as u64;
+            assert!(entry.iter().copied().eq(whole(0..came)), "seed {seed}: {:?}", world.losses());
+            // The last ones of an entry: nothing that comes later tells that they were sent.
+            assert!(came + 3 >= packets, "seed {seed}: {came} of {packets}");
+            cut_short += packets - came;
+        }
     }
+    assert!(cut_short < 10, "{cut_short} packets");
 }
 
 #[test]

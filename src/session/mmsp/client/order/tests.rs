@@ -278,11 +278,19 @@ fn an_origin_that_begins_each_play_at_0_is_understood() {
 }
 
 #[test]
-fn an_end_is_waited_for_and_what_may_lie_behind_the_last_packet_is_asked_for() {
+fn where_nobody_knows_how_much_is_missing_at_the_end_nothing_is_asked_for() {
+    let mut talk = Talk::new();
+    talk.all(0..10);
+    talk.order.close(talk.now, None);
+    assert_eq!(talk.until(ms(150)), []);
+}
+
+#[test]
+fn an_end_is_waited_for_and_what_lies_behind_the_last_packet_is_asked_for() {
     let mut talk = Talk::new();
     talk.all(0..10);
     assert_eq!(talk.up().len(), 10);
-    talk.order.close(talk.now, None);
+    talk.order.close(talk.now, Some(17));
     assert!(!talk.order.is_settled(talk.now));
     let tail: Vec<u32> = (10..18).collect();
     assert_eq!(talk.until(ms(150)), [(0, tail.clone()), (100, tail)]);

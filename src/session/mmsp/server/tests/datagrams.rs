@@ -194,7 +194,7 @@ fn media_by_send_time_leave_in_steps_of_a_turn_and_not_of_a_second() {
 
 #[test]
 fn no_more_leaves_at_once_than_is_allowed_however_long_a_turn_took() {
-    let udp = Udp { flush: secs(1), max_burst: 1000, ..Udp::default() };
+    let udp = Udp { flush: ms(20), flush_max: ms(20), max_burst: 1000, ..Udp::default() };
     let mut c = Conversation::ready_with(Settings { udp: Some(udp), ..with_udp() }, FREE, testing::file());
     c.plays(&Script::packets((0..200).map(|n| packet(n, n as u32 * 10))));
     c.datagrams.clear();

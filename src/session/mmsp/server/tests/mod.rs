@@ -72,6 +72,11 @@ impl Cursor for Script {
     fn next(&mut self) -> Next {
         self.0.lock().pop_front().unwrap_or(Next::Nothing)
     }
+
+    /// What a test shares it keeps, as a ring does.
+    fn is_history(&self) -> bool {
+        true
+    }
 }
 
 /// A session between a viewer and a source.
