@@ -28,6 +28,8 @@ const RECONNECTS: [&str; 3] = ["changed", "continued", "gave_up"];
 const CACHE_RESULTS: [&str; 6] = ["hit", "miss", "partial", "pass", "revalidated", "stale"];
 /// `reason` of `mmsproxy_cache_errors_total`.
 const CACHE_ERRORS: [&str; 3] = ["checksum", "disk_full", "io"];
+/// `result` of `mmsproxy_resends_total`: packets that were sent again, and requests that brought none.
+const RESENDS: [&str; 8] = ["budget", "client_id", "gone", "malformed", "sent", "source_id", "tcp", "unknown"];
 /// `holder` of `mmsproxy_held_bytes`.
 const HOLDERS: [&str; 3] = ["cache", "history", "sessions"];
 
@@ -74,7 +76,7 @@ fn begin_at_zero(counters: &Counters) -> Result<(), prometheus::Error> {
         }
         counters.join_seconds.get_metric_with_label_values(&[content])?;
     }
-    let by_label: [(_, &[&str]); 7] = [
+    let by_label: [(_, &[&str]); 8] = [
         (&counters.viewer_sessions, &VIEWER_RESULTS),
         (&counters.refused, &REFUSED_REASONS),
         (&counters.origin_sessions_total, &ORIGIN_RESULTS),
@@ -82,6 +84,7 @@ fn begin_at_zero(counters: &Counters) -> Result<(), prometheus::Error> {
         (&counters.split_reconnects, &RECONNECTS),
         (&counters.cache_requests, &CACHE_RESULTS),
         (&counters.cache_errors, &CACHE_ERRORS),
+        (&counters.resends, &RESENDS),
     ];
     for (counter, values) in by_label {
         for value in values {
@@ -230,6 +233,7 @@ mod tests {
                     ("result", "mmsproxy_split_reconnects_total") => &RECONNECTS,
                     ("result", "mmsproxy_cache_requests_total") => &CACHE_RESULTS,
                     ("reason", "mmsproxy_cache_errors_total") => &CACHE_ERRORS,
+                    ("result", "mmsproxy_resends_total") => &RESENDS,
                     ("reason", "mmsproxy_refused_total") => &REFUSED_REASONS,
                     ("reason", "mmsproxy_origin_errors_total") => &ORIGIN_REASONS,
                     _ => known.iter().find(|(known, _)| *known == label).unwrap_or_else(|| panic!("{name} {label}")).1,

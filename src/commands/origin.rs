@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::demo::{Library, OriginSource};
 use crate::metrics::Metrics;
 use crate::server::writer::Writers;
-use crate::server::{self, Server};
+use crate::server::{Listener, Server};
 
 /// Serves a directory, and files as broadcasts, until SIGTERM or Ctrl-C.
 pub async fn origin(args: &OriginArgs) -> anyhow::Result<()> {
@@ -33,8 +33,8 @@ pub(super) async fn start(address: SocketAddr, library: Library) -> anyhow::Resu
     let metrics = Metrics::new().context("can't register the metrics")?;
     let settings = super::proxy::server_settings(&Config::default());
     let writers = Writers::new(&settings);
+    let listener = Listener::bind(address, &writers).with_context(|| format!("can't listen on {address}"))?;
     let server = Server::new(settings, metrics.counters, writers).context("can't start the writers")?;
-    let listener = server::bind(address).with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr()?;
     info!(protocol = "mms", %address, "listening");
     tokio::spawn(server.accept(listener, Arc::new(OriginSource::new(library))));

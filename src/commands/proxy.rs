@@ -18,8 +18,8 @@ use crate::server::admin::{self, Admin};
 use crate::server::relay::{self, Relay, SplitSettings};
 use crate::server::source::Source;
 use crate::server::writer::Writers;
-use crate::server::{self, Server};
-use crate::session::mmsp::server::Settings as SessionSettings;
+use crate::server::{self, Listener, Server};
+use crate::session::mmsp::server::{Settings as SessionSettings, Udp as UdpSettings};
 use crate::splitter::Bounds;
 
 /// Listeners, viewers and origins.
@@ -45,9 +45,11 @@ impl Proxy {
     ) -> anyhow::Result<Self> {
         limits::raise_open_files(config.limits.viewers, sessions_at_origins(config));
         let own_name = config.own_name()?;
+        let settings = server_settings(config);
+        let writers = Writers::new(&settings);
         let mut mms = Vec::new();
         for address in &config.listen.mms {
-            match server::bind(*address) {
+            match Listener::bind(*address, &writers) {
                 Ok(listener) => mms.push((listener.local_addr()?, listener)),
                 // The default names both families; a machine without IPv6 is no reason to stay away from the other.
                 Err(error) if is_without_ipv6(*address, &error) && config.listen.mms.len() > 1 => {
@@ -68,8 +70,6 @@ impl Proxy {
         let admin_address = admin.as_ref().map(|(address, _)| *address);
         let listeners: Vec<SocketAddr> = addresses.iter().copied().chain(admin_address).collect();
         let policy = config.policy(own_name.clone(), listeners.clone(), is_local)?;
-        let settings = server_settings(config);
-        let writers = Writers::new(&settings);
         let news = {
             let writers = Arc::clone(&writers);
             Arc::new(move || writers.news())
@@ -177,6 +177,9 @@ fn open_access_log(config: &config::AccessLog, metrics: &Metrics) -> anyhow::Res
     Ok(Some(log))
 }
 
+/// Media leave over UDP in no smaller steps: so often a writer comes round.
+const TURN: Duration = Duration::from_millis(20);
+
 pub(super) fn server_settings(config: &Config) -> server::Settings {
     let limits = &config.limits;
     server::Settings {
@@ -194,6 +197,18 @@ pub(super) fn server_settings(config: &Config) -> server::Settings {
             login: limits.login,
             idle: limits.idle,
             key_wait: config.split.key_wait,
+            packet_pair: config.packet_pair,
+            random: |bytes| {
+                // Of a pair that is all zeros a modem may make too much; nobody is harmed.
+                let _ = getrandom::fill(bytes);
+            },
+            udp: Some(UdpSettings {
+                resend_window: config.udp.resend_window,
+                resend_budget: config.udp.resend_budget.0.into(),
+                flush: config.split.flush.max(TURN),
+                flush_max: config.split.flush_max.max(config.split.flush).max(TURN),
+                ..UdpSettings::default()
+            }),
             ..SessionSettings::default()
         }),
     }

@@ -23,6 +23,8 @@ pub struct Counters {
     pub viewer_logs: IntCounter,
     /// Lines of the access log that are lost.
     pub access_log_errors: IntCounter,
+    /// Packets that were sent again over UDP, and requests that brought none; `result`.
+    pub resends: IntCounterVec,
     /// Jumps of viewers that fell behind.
     pub viewer_skips: IntCounter,
     /// Sessions at origins now.
@@ -87,6 +89,11 @@ impl Counters {
             access_log_errors: registered(
                 registry,
                 IntCounter::new("mmsproxy_access_log_errors_total", "Lines of the access log that are lost.")?,
+            )?,
+            resends: vec(
+                "mmsproxy_resends_total",
+                "Packets that were sent again over UDP, and requests that brought none.",
+                &["result"],
             )?,
             viewer_skips: registered(
                 registry,

@@ -17,6 +17,7 @@ pub mod source;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod udp;
 pub mod upstream;
 pub mod viewer;
 pub mod writer;
@@ -39,7 +40,8 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use self::access_log::AccessLog;
 use self::counters::Counters;
 use self::source::{Link, Peer, Source, link};
-use self::viewer::{Plays, Viewer, Ways};
+use self::udp::{Funnels, Port};
+use self::viewer::{Plays, Road, Viewer, Ways};
 use self::writer::Writers;
 use crate::session::mmsp::server::{Session, Settings as SessionSettings};
 use crate::session::{Reason, Refusal, Reply, Request};
@@ -85,6 +87,8 @@ pub struct Server {
     access_log: Option<Arc<AccessLog>>,
     viewers: Mutex<Viewers>,
     writers: Arc<Writers>,
+    /// Who takes Data over UDP.
+    funnels: Arc<Funnels>,
     next_id: AtomicU64,
     is_draining: AtomicBool,
     /// Rung when a viewer is gone.
@@ -128,6 +132,7 @@ impl Server {
             access_log,
             viewers: Mutex::default(),
             writers,
+            funnels: Arc::default(),
             next_id: AtomicU64::new(1),
             is_draining: AtomicBool::new(false),
             left: Notify::new(),
@@ -136,14 +141,19 @@ impl Server {
 
     /// Takes viewers from `listener` and serves them from `source`. Never returns: an error of accept, "too many open
     /// files" above all, neither ends it nor makes it spin.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener, source: Arc<dyn Source>) {
+    pub async fn accept(self: Arc<Self>, listener: impl Into<Listener>, source: Arc<dyn Source>) {
+        let Listener { tcp, udp } = listener.into();
+        if let Some(Err(error)) = udp.as_ref().map(|port| port.listen(&self.funnels, &self.counters)) {
+            warn!(%error, "players' requests for lost packets are not answered");
+        }
+        let road = udp.map(|port| Road { port, funnels: Arc::clone(&self.funnels) });
         let mut told: Option<Instant> = None;
         loop {
-            match listener.accept().await {
+            match tcp.accept().await {
                 Ok((stream, address)) => {
                     // An IPv4 address is itself, however it came: else it would count twice among the limits.
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    self.take(stream, address, &source);
+                    self.take(stream, address, road.clone(), &source);
                 }
                 Err(error) if is_of_one_connection(&error) => debug!(%error, "a connection was gone before it began"),
                 Err(error) => {
@@ -200,10 +210,12 @@ impl Server {
         }
     }
 
-    fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, source: &Arc<dyn Source>) {
+    fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, road: Option<Road>, source: &Arc<dyn Source>) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let redirected_from = self.settings.transparent.then(|| intercept::original_destination(&stream)).flatten();
         let peer = Peer { id, address, redirected_from };
+        // Its datagrams would come from another address than the one that the player asked.
+        let road = road.filter(|_| redirected_from.is_none());
         let span = info_span!("viewer", id, peer = %address);
         // nCubs is all that keeps a stranger from asking for a viewer's packets: without randomness nobody is served.
         let Ok(client_id) = getrandom::u32() else { return };
@@ -223,7 +235,7 @@ impl Server {
             self.settings.max_skips,
             plays,
         );
-        let viewer = Arc::new(viewer);
+        let viewer = Arc::new(viewer.with_road(road));
         let (viewer_link, source_link) = link(bell);
         let (place, refusal) = match self.admit(&viewer) {
             Ok(place) => (place, None),
@@ -322,6 +334,44 @@ impl Source for Refuse {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Where viewers come in: TCP, and UDP at the same address and port.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    udp: Option<Arc<Port>>,
+}
+
+impl Listener {
+    /// Listens at `address`. Where UDP can't be had there, viewers are served over TCP alone, and that is said.
+    ///
+    /// # Errors
+    /// The address can't be listened at.
+    pub fn bind(address: SocketAddr, writers: &Writers) -> io::Result<Self> {
+        let tcp = bind(address)?;
+        let address = tcp.local_addr()?;
+        let udp = Port::bind(address, writers.count());
+        if let Err(error) = &udp {
+            warn!(%address, %error, "no UDP here: players get Data over TCP");
+        }
+        Ok(Self { tcp, udp: udp.ok().map(Arc::new) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+impl From<TcpListener> for Listener {
+    /// TCP alone.
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, udp: None }
+    }
 }
 
 /// A listening socket; one on IPv6 takes IPv6 only, so that the same port can be named for both.

@@ -59,6 +59,11 @@ impl Writers {
         Ok(())
     }
 
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The one that serves the viewer of that number.
     pub(super) fn of(&self, id: u64) -> Option<&Arc<Writer>> {
         self.0.get(usize::try_from(id).unwrap_or(0) % self.0.len().max(1))

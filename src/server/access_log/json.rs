@@ -97,7 +97,7 @@ impl Line {
             client: who.client.to_string(),
             server: who.server.map(|ip| ip.to_string()),
             protocol: "mms",
-            transport: "TCP",
+            transport: record.transport,
             name: plain(&record.name).unwrap_or_default(),
             url: record.url().map(|text| url(&text)),
             content: content.map(|content| if content.broadcast { "broadcast" } else { "on_demand" }),

@@ -38,6 +38,8 @@ pub struct Record {
     pub sent: Sent,
     /// How it ended.
     pub outcome: Outcome,
+    /// `TCP` or `UDP`: the way that Data took.
+    pub transport: &'static str,
     /// Connections at the end, this one too.
     pub connections: i64,
     /// What the player said of it.
@@ -213,6 +215,7 @@ pub(super) mod testing {
     /// Two and a half seconds of a file.
     pub(in crate::server::access_log) fn record() -> Record {
         Record {
+            transport: "TCP",
             who: Arc::new(Who {
                 session_id: 7,
                 client: "192.0.2.10:1037".parse().unwrap(),

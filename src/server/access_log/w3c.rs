@@ -66,7 +66,7 @@ const FIELDS: [Field; 52] = [
     ("filesize", |l| l.number(|log| log.info.file_size)),
     ("avgbandwidth", |l| l.number(|log| log.info.avg_bandwidth_bps)),
     ("protocol", |_| "mms".to_owned()),
-    ("transport", |_| "TCP".to_owned()),
+    ("transport", |l| l.record.transport.to_owned()),
     ("audiocodec", |l| l.said(|log| &log.info.audio_codec)),
     ("videocodec", |l| l.said(|log| &log.info.video_codec)),
     ("channelURL", |l| l.said_url(|log| &log.info.channel_url)),

@@ -117,7 +117,7 @@ impl From<&Viewer> for ViewerRow {
             player: facts.player,
             content: facts.content,
             kind: facts.kind,
-            funnel: "tcp",
+            funnel: facts.funnel,
             state,
             sent_bytes: facts.sent_bytes,
             sent_packets: facts.sent_packets,

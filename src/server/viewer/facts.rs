@@ -5,8 +5,31 @@ use prometheus::IntGauge;
 use crate::server::access_log::record::Sent;
 use crate::server::counters::Counters;
 
-/// The `funnel` label of metrics: the way that all Data packets take.
-const FUNNEL: &str = "tcp";
+/// The way that Data packets take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Way {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl Way {
+    /// The `funnel` label of metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// As the access log has it.
+    pub(super) fn transport(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
 
 /// What the admin API tells of a viewer.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +40,8 @@ pub struct Facts {
     pub player: Option<String>,
     /// `broadcast` or `on_demand`, once content is open.
     pub kind: Option<&'static str>,
+    /// `tcp` or `udp`: the way that Data packets take.
+    pub funnel: &'static str,
     /// Media are being sent.
     pub is_streaming: bool,
     /// Bytes sent in all.
@@ -54,14 +79,15 @@ impl Kind {
 pub(super) struct Counted {
     viewers: IntGauge,
     pub(super) kind: Kind,
+    pub(super) way: Way,
 }
 
 impl Counted {
-    /// Counts one viewer of that kind.
-    pub(super) fn new(counters: &Counters, kind: Kind) -> Self {
-        let viewers = counters.viewers.with_label_values(&[kind.label(), FUNNEL]);
+    /// Counts one viewer of that kind, on that way.
+    pub(super) fn new(counters: &Counters, kind: Kind, way: Way) -> Self {
+        let viewers = counters.viewers.with_label_values(&[kind.label(), way.label()]);
         viewers.inc();
-        Self { viewers, kind }
+        Self { viewers, kind, way }
     }
 }
 
@@ -74,28 +100,30 @@ impl Drop for Counted {
 /// What was sent and is not counted yet. The counters are shared by all threads, so a writer adds up before it touches
 /// them.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    broadcast: Sent,
-    on_demand: Sent,
-}
+pub(super) struct Tally([Sent; 4]);
 
 impl Tally {
+    const KINDS: [(Kind, Way); 4] = [
+        (Kind::Broadcast, Way::Tcp),
+        (Kind::OnDemand, Way::Tcp),
+        (Kind::Broadcast, Way::Udp),
+        (Kind::OnDemand, Way::Udp),
+    ];
+
     /// So much was sent to one viewer.
-    pub(super) fn add(&mut self, kind: Kind, bytes: u64, packets: u64) {
-        let sent = match kind {
-            Kind::Broadcast => &mut self.broadcast,
-            Kind::OnDemand => &mut self.on_demand,
-        };
-        sent.bytes += bytes;
-        sent.packets += packets;
+    pub(super) fn add(&mut self, counted: &Counted, bytes: u64, packets: u64) {
+        let of = (counted.kind, counted.way);
+        if let Some((sent, _)) = self.0.iter_mut().zip(Self::KINDS).find(|(_, kind)| *kind == of) {
+            sent.bytes += bytes;
+            sent.packets += packets;
+        }
     }
 
     /// Counts it, and begins anew.
     pub(super) fn count(&mut self, counters: &Counters) {
-        let Self { broadcast, on_demand } = std::mem::take(self);
-        for (kind, sent) in [(Kind::Broadcast, broadcast), (Kind::OnDemand, on_demand)] {
+        for (sent, (kind, way)) in std::mem::take(self).0.into_iter().zip(Self::KINDS) {
             if sent.bytes > 0 {
-                let labels = &[kind.label(), FUNNEL];
+                let labels = &[kind.label(), way.label()];
                 counters.sent_bytes.with_label_values(labels).inc_by(sent.bytes);
                 counters.sent_packets.with_label_values(labels).inc_by(sent.packets);
             }

@@ -5,6 +5,7 @@
 //! await, so the rest of a packet that went out in part always precedes what follows.
 
 mod facts;
+mod funnel;
 mod outcome;
 mod plays;
 mod turn;
@@ -27,6 +28,8 @@ use tracing::{debug, info};
 
 pub use self::facts::Facts;
 use self::facts::{Counted, Held, Kind, Tally};
+pub(super) use self::funnel::Road;
+use self::funnel::UdpFunnel;
 pub use self::outcome::ViewerError;
 pub(super) use self::plays::Plays;
 use self::plays::Shown;
@@ -63,6 +66,8 @@ pub struct Viewer {
     /// When it connected.
     pub since: SystemTime,
     stream: TcpStream,
+    /// Where Data may go by UDP.
+    road: Option<Road>,
     inner: Mutex<Inner>,
     /// Until then a writer has nothing to do for it, ns since `began`; changed under the lock, read without.
     quiet_until: AtomicU64,
@@ -88,6 +93,8 @@ struct Inner {
     session: Session,
     /// Replies, and what a socket that would have blocked did not take.
     unsent: Batch,
+    /// Where Data go, if not the way of the replies.
+    funnel: Option<Box<UdpFunnel>>,
     /// A write would have blocked: writers leave the viewer alone until the socket takes more.
     is_blocked: bool,
     /// A writer has it on its list.
@@ -124,11 +131,13 @@ impl Viewer {
             address: peer.address,
             since: SystemTime::now(),
             stream,
+            road: None,
             quiet_until: AtomicU64::new(0),
             began: Instant::now(),
             inner: Mutex::new(Inner {
                 session,
                 unsent: Batch::new(),
+                funnel: None,
                 is_blocked: false,
                 is_with_writer: false,
                 held: None,
@@ -146,6 +155,11 @@ impl Viewer {
         }
     }
 
+    /// The same, and Data may go by UDP.
+    pub(super) fn with_road(self, road: Option<Road>) -> Self {
+        Self { road, ..self }
+    }
+
     /// The task's lock: whatever it does, a writer has to look again.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         let inner = self.inner.lock();
@@ -156,7 +170,8 @@ impl Viewer {
     /// What the admin API tells.
     pub fn facts(&self) -> Facts {
         let inner = self.inner.lock();
-        Facts { is_streaming: inner.session.is_streaming(), ..inner.facts.clone() }
+        let is_streaming = inner.session.is_streaming();
+        Facts { is_streaming, funnel: inner.way().label(), ..inner.facts.clone() }
     }
 
     /// Whether content is open, so that it counts as a viewer and not just as a connection.
@@ -189,7 +204,7 @@ impl Viewer {
             let _ = timeout(FAREWELL, self.say_farewell()).await;
         }
         let mut inner = self.lock();
-        (inner.unsent, inner.held) = (Batch::new(), None);
+        (inner.unsent, inner.held, inner.funnel) = (Batch::new(), None, None);
         drop(inner);
         ways.writer.look();
         self.log_end(&result);
@@ -343,12 +358,21 @@ impl Viewer {
             inner.plays.kicked(&refusal, inner.facts.sent());
             inner.session.end(Instant::now(), *refusal);
         }
-        let mut is_news = false;
+        let (mut is_news, mut scratch) = (false, Scratch::default());
         let deadline = loop {
             let output = inner.session.poll_output();
             is_news |= !matches!(output, Output::Timeout(_));
             match output {
-                Output::Send(bytes) => inner.unsent.push_message(bytes),
+                Output::Send(bytes) => {
+                    // A packet pair goes before the report behind it, 3.2.5.8.
+                    self.flush_datagrams(inner, Instant::now(), &mut scratch);
+                    inner.unsent.push_message(bytes);
+                }
+                Output::SendDatagram(bytes) => inner.push_datagram(bytes),
+                Output::Funnel(port) => {
+                    let connected = self.connect_funnel(inner, port);
+                    inner.session.handle_input(Instant::now(), Input::Funnel(connected))?;
+                }
                 Output::Request(request) => {
                     inner.plays.request(&request, Shown::of(&inner.session, inner.facts.sent()));
                     if matches!(request, Request::Log(_)) {
@@ -357,10 +381,10 @@ impl Viewer {
                     ways.link.requests.try_send(request).map_err(|_| ViewerError::SourceGone)?;
                 }
                 Output::Close(closing) => return Ok(Drained::Closing(closing)),
-                Output::Funnel(_) | Output::SendDatagram(_) => {}
                 Output::Timeout(deadline) => break deadline,
             }
         };
+        scratch.count(&self.counters);
         inner.plays.settle(Shown::of(&inner.session, inner.facts.sent()));
         self.count_content(inner);
         let joins_writer = inner.session.is_streaming() && !std::mem::replace(&mut inner.is_with_writer, true);
@@ -378,9 +402,12 @@ impl Viewer {
         let Some(opened) = inner.session.opened() else { return };
         let kind = if opened.description.broadcast { Kind::Broadcast } else { Kind::OnDemand };
         // A player may open another content later.
-        if inner.counted.as_ref().is_none_or(|counted| counted.kind != kind) {
+        let way = inner.way();
+        if inner.counted.as_ref().is_none_or(|counted| (counted.kind, counted.way) != (kind, way)) {
             inner.facts.kind = Some(kind.label());
-            inner.counted = Some(Counted::new(&self.counters, kind));
+            // The count before is given back first, or the gauges would show both for a moment.
+            inner.counted = None;
+            inner.counted = Some(Counted::new(&self.counters, kind, way));
         }
     }
 
@@ -404,7 +431,7 @@ impl Viewer {
                     match inner.session.poll_output() {
                         Output::Send(bytes) => inner.unsent.push_message(bytes),
                         // Nobody is there any more to be asked.
-                        Output::Request(_) | Output::Close(_) | Output::Funnel(_) | Output::SendDatagram(_) => {}
+                        Output::SendDatagram(_) | Output::Request(_) | Output::Funnel(_) | Output::Close(_) => {}
                         Output::Timeout(_) => break,
                     }
                 }

@@ -36,6 +36,8 @@ struct Kept {
     log: Arc<AccessLog>,
     counters: Arc<Counters>,
     who: Arc<Who>,
+    /// The way that Data take.
+    transport: &'static str,
     /// What was asked for last; `None` before OpenFile.
     name: Option<Arc<str>>,
     /// The content was asked for and is not open yet.
@@ -85,12 +87,20 @@ impl Plays {
             log: Arc::clone(log),
             counters: Arc::clone(counters),
             who: Arc::new(who),
+            transport: "TCP",
             name: None,
             is_opening: false,
             asked: None,
             playing: None,
             ended: None,
         })))
+    }
+
+    /// Data take that way from here on.
+    pub(super) fn travel(&mut self, transport: &'static str) {
+        if let Some(kept) = &mut self.0 {
+            kept.transport = transport;
+        }
     }
 
     /// The session asks the source.
@@ -206,6 +216,7 @@ impl Kept {
             rate: Some(playing.asked.rate),
             sent: sent.since(playing.sent),
             outcome,
+            transport: self.transport,
             connections: self.counters.connections.get(),
             report: None,
         }));
@@ -229,6 +240,7 @@ impl Kept {
             rate: None,
             sent: Sent::default(),
             outcome,
+            transport: self.transport,
             connections: self.counters.connections.get(),
             report: None,
         });

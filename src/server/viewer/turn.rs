@@ -19,13 +19,16 @@ use crate::session::skips::Skips;
 use crate::session::{Reason, Refusal};
 
 /// Media that leave in one turn at most, bytes: then it is the others' turn.
-const BATCH: usize = 128 * 1024;
+const BATCH: usize = 64 * 1024;
+/// The same, of content that nobody joins in the middle: fewer calls, and nobody waits for a picture.
+const STORED: usize = 2 * BATCH;
 
 /// What whoever gives turns brings along.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Scratch {
-    batch: Batch,
-    tally: Tally,
+    pub(super) batch: Batch,
+    pub(super) datagrams: Batch,
+    pub(super) tally: Tally,
 }
 
 impl Scratch {
@@ -116,7 +119,11 @@ impl Viewer {
         inner.is_blocked = false;
         inner.held = None;
         inner.progress = now;
-        let due = inner.session.poll_media(now, BATCH, &mut scratch.batch, &mut Batch::new());
+        if let Some(later) = self.flush_datagrams(inner, now, scratch) {
+            return Ok(Flushed::All(Some(later)));
+        }
+        let most = if inner.session.is_announced() { BATCH } else { STORED };
+        let due = inner.session.poll_media(now, most, &mut scratch.batch, &mut scratch.datagrams);
         if let Some(skip) = inner.session.take_skip() {
             self.skipped(inner, now, skip);
         }
@@ -128,6 +135,11 @@ impl Viewer {
                 inner.unsent = scratch.batch.take_rest();
                 return Ok(self.blocked(inner));
             }
+        }
+        if !scratch.datagrams.is_empty()
+            && let Some(later) = self.send_datagrams(inner, now, scratch)
+        {
+            return Ok(Flushed::All(Some(later)));
         }
         Ok(if due.is_some_and(|due| due <= now) { Flushed::More } else { Flushed::All(due) })
     }
@@ -165,7 +177,7 @@ impl Viewer {
         inner.facts.sent_bytes += bytes;
         inner.facts.sent_packets += packets;
         let Some(counted) = &inner.counted else { return };
-        tally.add(counted.kind, bytes, packets);
+        tally.add(counted, bytes, packets);
         if packets > 0
             && let Some(connected_at) = inner.connected_at.take()
         {

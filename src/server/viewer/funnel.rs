@@ -1,0 +1,130 @@
+//! Data over UDP to one viewer: the claim on its port, the datagrams that wait for room, and those that are sent again.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tracing::debug;
+
+use super::facts::Way;
+use super::turn::Scratch;
+use super::{Inner, Viewer};
+use crate::server::udp::{Claim, Funnels, Port, Target, send};
+use crate::session::batch::Batch;
+use crate::session::mmsp::server::Funnel;
+use crate::session::{Reason, Refusal};
+use crate::wire::mmsp::resend::RequestPacketListResend;
+
+/// How long a socket without room is left alone.
+const NO_ROOM: Duration = Duration::from_millis(10);
+
+/// The UDP port of the address that a viewer came to.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Road {
+    pub(in crate::server) port: Arc<Port>,
+    pub(in crate::server) funnels: Arc<Funnels>,
+}
+
+/// What only a viewer has that takes Data over UDP.
+#[derive(Debug)]
+pub(super) struct UdpFunnel {
+    /// Nobody else is sent to that address and port.
+    _claim: Claim,
+    target: Target,
+    /// What the socket did not take yet.
+    unsent: Batch,
+}
+
+impl Inner {
+    /// The way that Data take.
+    pub(super) fn way(&self) -> Way {
+        match self.session.funnel() {
+            Funnel::Tcp => Way::Tcp,
+            Funnel::Udp(_) => Way::Udp,
+        }
+    }
+
+    pub(super) fn push_datagram(&mut self, datagram: Bytes) {
+        if let Some(funnel) = &mut self.funnel {
+            funnel.unsent.push_message(datagram);
+        }
+    }
+}
+
+impl Viewer {
+    /// Has a port of the viewer's address for its Data, and for nobody else's; `None` gives back what it had.
+    pub(super) fn connect_funnel(self: &Arc<Self>, inner: &mut Inner, port: Option<NonZeroU16>) -> Result<(), Refusal> {
+        let Some(port) = port else {
+            inner.funnel = None;
+            inner.plays.travel(Way::Tcp.transport());
+            return Ok(());
+        };
+        let refused = |why: &str| Refusal::new(Reason::Busy, why);
+        let Some(road) = &self.road else { return Err(refused("there is no UDP port here")) };
+        // Where it is, and not where it says: that could be anybody's address.
+        let (Ok(mut to), Ok(local)) = (self.stream.peer_addr(), self.stream.local_addr()) else {
+            return Err(refused("the viewer is gone"));
+        };
+        to.set_port(port.get());
+        if inner.funnel.as_ref().is_some_and(|funnel| funnel.target.to() == to) {
+            return Ok(());
+        }
+        let claim = road.funnels.claim(to, inner.session.client_id(), self);
+        let claim = claim.ok_or_else(|| refused("another session takes Data at that address and port"))?;
+        let from = road.port.is_wildcard().then_some(local);
+        debug!(%to, "Data go by UDP");
+        inner.plays.travel(Way::Udp.transport());
+        inner.funnel = Some(Box::new(UdpFunnel { _claim: claim, target: Target::new(to, from), unsent: Batch::new() }));
+        Ok(())
+    }
+
+    /// Sends the datagrams that waited; returns when to look again, where there is still no room for them.
+    pub(super) fn flush_datagrams(&self, inner: &mut Inner, now: Instant, scratch: &mut Scratch) -> Option<Instant> {
+        let funnel = inner.funnel.as_deref_mut().filter(|funnel| !funnel.unsent.is_empty())?;
+        let packets = funnel.unsent.take_packets();
+        let socket = self.road.as_ref()?.port.socket(self.id)?;
+        let sent = send(socket, &mut funnel.target, &mut funnel.unsent);
+        if funnel.unsent.is_empty() {
+            // An empty queue keeps no room.
+            funnel.unsent = Batch::new();
+        }
+        self.note_sent(inner, sent.bytes, packets, &mut scratch.tally);
+        sent.is_blocked.then(|| now + NO_ROOM)
+    }
+
+    /// Sends the datagrams that were just framed; what the socket does not take is the viewer's to keep.
+    pub(super) fn send_datagrams(&self, inner: &mut Inner, now: Instant, scratch: &mut Scratch) -> Option<Instant> {
+        let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut()) else {
+            scratch.datagrams.clear();
+            return None;
+        };
+        let socket = road.port.socket(self.id)?;
+        let packets = scratch.datagrams.take_packets();
+        let sent = send(socket, &mut funnel.target, &mut scratch.datagrams);
+        if !scratch.datagrams.is_empty() {
+            funnel.unsent = scratch.datagrams.take_rest();
+        }
+        self.note_sent(inner, sent.bytes, packets, &mut scratch.tally);
+        sent.is_blocked.then(|| now + NO_ROOM)
+    }
+
+    /// A player on UDP asks for packets that it lost.
+    pub(in crate::server) fn resend(&self, now: Instant, request: &RequestPacketListResend) {
+        let mut datagrams = Batch::new();
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let (result, packets) = match inner.session.resend(now, request, &mut datagrams) {
+            Ok(packets) => ("sent", packets),
+            Err(refusal) => (refusal.label(), 1),
+        };
+        self.counters.resends.with_label_values(&[result]).inc_by(packets.into());
+        if let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut())
+            && let Some(socket) = road.port.socket(self.id)
+        {
+            // What finds no room now is lost once more, and may be asked for once more.
+            let sent = send(socket, &mut funnel.target, &mut datagrams);
+            inner.facts.sent_bytes += sent.bytes as u64;
+        }
+    }
+}
