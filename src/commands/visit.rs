@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use prometheus::{IntCounter, IntGauge};
 use tokio::net::lookup_host;
 
-use crate::content::{HostPort, MmsUrl, Name};
+use crate::content::{HostPort, MmsUrl, Name, Scheme};
 use crate::server::relay::identity::{OWN_IDENTITY, own_guid};
 use crate::server::upstream::{Counts, Upstream};
 use crate::session::mmsp::client::{Event, Settings};
@@ -78,6 +78,9 @@ impl Visit {
     /// Opens the content of `url`.
     pub(super) async fn open(&mut self, url: &MmsUrl) -> anyhow::Result<Answer> {
         let name = Name::parse(&url.path)?.as_str().to_owned();
+        if url.scheme == Scheme::Mmsu {
+            self.upstream.take_datagrams().await;
+        }
         self.upstream.request(Request::Open(Open { name, credentials: None }))?;
         loop {
             match self.upstream.next().await? {

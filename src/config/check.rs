@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ByteSize, Config, Route};
-use crate::content::{self, AllowEntry, Glob, HostPort, MmsUrl, Name, Policy, Rules};
+use super::{ByteSize, Config, Route, Transport};
+use crate::content::{self, AllowEntry, Glob, HostPort, MmsUrl, Name, Policy, Rules, Scheme};
 
 /// A key (`routes[0].origin`) and what is wrong with it.
 type Found = (String, String);
@@ -68,7 +68,7 @@ fn route(at: &str, route: &Route, found: &mut Vec<Found>) -> content::Route {
     let named = route.origins.iter().enumerate().map(|(index, url)| (format!("{at}.origins[{index}]"), url));
     for (key, text) in std::iter::once((format!("{at}.origin"), &route.origin)).chain(named) {
         match origin(text) {
-            Ok(url) => origins.push(url),
+            Ok(url) => origins.push(over(route.upstream, url)),
             Err(reason) => found.push((key, reason)),
         }
     }
@@ -80,6 +80,14 @@ fn route(at: &str, route: &Route, found: &mut Vec<Found>) -> content::Route {
         receive_rate: u32::try_from(route.receive_rate.0).unwrap_or(u32::MAX),
         split: route.split,
         ignore_case: route.ignore_case,
+    }
+}
+
+/// `mms://` leaves open how Data travels.
+fn over(transport: Transport, url: MmsUrl) -> MmsUrl {
+    match (transport, url.scheme) {
+        (Transport::Udp, Scheme::Mms) => MmsUrl { scheme: Scheme::Mmsu, ..url },
+        _ => url,
     }
 }
 

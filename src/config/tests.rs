@@ -332,3 +332,14 @@ fn the_route_in_the_manual_has_every_key_at_its_default() {
         assert!(text.contains(&format!(" {key}: ")), "{key}");
     }
 }
+
+#[test]
+fn data_come_over_udp_where_scheme_or_route_say_so() {
+    for (upstream, schemes) in [("tcp", ["mms", "mmst", "mmsu"]), ("udp", ["mmsu", "mmst", "mmsu"])] {
+        let route = format!("{{ origin: mms://a, origins: [mmst://a, mmsu://a], upstream: {upstream} }}");
+        let config = Config::parse(&format!("routes: [{route}]\n"), FILE).unwrap();
+        let (routes, _) = check::routes_and_allow(&config).unwrap();
+        let found: Vec<String> = routes[0].origins.iter().map(|origin| origin.scheme.to_string()).collect();
+        assert_eq!(found, schemes);
+    }
+}

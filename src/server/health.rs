@@ -12,6 +12,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::session::{AuthScheme, Reason, Refusal};
 
+/// How long an origin is asked for Data over TCP whose datagrams did not come through: firewalls seldom change.
+const NO_DATAGRAMS: Duration = Duration::from_secs(600);
+
 /// An origin, by host and port.
 pub type Authority = (String, u16);
 
@@ -34,6 +37,8 @@ pub struct Origin {
     scheme: Mutex<Option<Option<AuthScheme>>>,
     /// What it calls itself; empty where it was never asked.
     version: Mutex<String>,
+    /// Until then nobody asks it for datagrams: none came through.
+    over_tcp_until: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +129,7 @@ impl Origins {
                 limit: self.sessions,
                 scheme: Mutex::new(None),
                 version: Mutex::default(),
+                over_tcp_until: Mutex::default(),
             })
         });
         Arc::clone(&origin)
@@ -171,6 +177,16 @@ impl Origin {
     pub fn set_version(&self, version: &str) {
         const LONGEST: usize = 64;
         *self.version.lock() = version.chars().take(LONGEST).collect();
+    }
+
+    /// Whether its datagrams may come through, as far as anybody knows.
+    pub fn may_send_datagrams(&self) -> bool {
+        self.over_tcp_until.lock().is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Remembers that its datagrams don't come through.
+    pub fn sends_no_datagrams(&self) {
+        *self.over_tcp_until.lock() = Instant::now().checked_add(NO_DATAGRAMS);
     }
 
     /// Remembers the scheme it announced.
@@ -324,6 +340,14 @@ mod tests {
         }
         assert!(origins.known.len() <= MAX_KNOWN);
         assert_eq!(origins.of(&("used.example".to_owned(), 1755)).scheme(), Some(Some(AuthScheme::Basic)));
+    }
+
+    #[test]
+    fn an_origin_whose_datagrams_did_not_come_through_is_asked_over_tcp() {
+        let origin = origin(Duration::ZERO);
+        assert!(origin.may_send_datagrams());
+        origin.sends_no_datagrams();
+        assert!(!origin.may_send_datagrams());
     }
 
     #[tokio::test]

@@ -11,8 +11,9 @@ use tokio::time::{sleep_until, timeout};
 
 use super::sink::Sink;
 use super::sockets;
+use super::udp::Receiver;
 use crate::session::batch::Batch;
-use crate::session::mmsp::client::{Client, ClientError, Event, Input, Output, Settings};
+use crate::session::mmsp::client::{Client, ClientError, Event, Input, Output, Settings, Udp};
 use crate::session::{Next, Reason, Refusal, Request};
 use crate::wire::codec::DecodeError;
 use crate::wire::mmsp::deframer::{Deframer, Frame, Limits};
@@ -24,6 +25,8 @@ const READ_AHEAD: usize = 64 * 1024;
 /// that it was read into: were each read given a piece of its own, a small packet would hold 64 KiB.
 const MIN_READ: usize = 8 * 1024;
 
+/// Datagrams that are taken before media go on their way.
+const DATAGRAMS_AT_ONCE: usize = 64;
 /// Answers that an origin may leave unread, bytes: one that pings and reads no Pong is not read either.
 const MAX_UNSENT: usize = 64 * 1024;
 
@@ -31,6 +34,8 @@ const MAX_UNSENT: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Upstream {
     stream: TcpStream,
+    /// Where Data come in datagrams.
+    datagrams: Option<Receiver>,
     client: Client,
     deframer: Deframer,
     unsent: Batch,
@@ -117,7 +122,7 @@ impl UpstreamError {
         match self {
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
             Self::Lost(_) | Self::Closed => "lost",
-            Self::Session(ClientError::NoReply(_)) => "timeout",
+            Self::Session(ClientError::NoReply(_) | ClientError::NoDatagrams) => "timeout",
             Self::Session(ClientError::Refused { .. }) => "refused",
             Self::Session(_) => "protocol",
         }
@@ -142,6 +147,7 @@ impl Upstream {
         let client = Client::new(Instant::now(), settings);
         let mut upstream = Self {
             stream,
+            datagrams: None,
             client,
             deframer: Deframer::for_client().with_limits(Limits { control: control_limit }),
             unsent: Batch::new(),
@@ -156,6 +162,24 @@ impl Upstream {
         Ok(upstream)
     }
 
+    /// Asks for Data in datagrams when content is opened next, if there is a port for them.
+    pub async fn take_datagrams(&mut self) {
+        match self.bind_receiver().await {
+            Ok((receiver, udp)) => {
+                self.client.set_udp(Some(udp));
+                self.datagrams = Some(receiver);
+            }
+            Err(error) => tracing::debug!(%error, "no port for datagrams: Data come over TCP"),
+        }
+    }
+
+    async fn bind_receiver(&self) -> io::Result<(Receiver, Udp)> {
+        let (local, origin) = (self.stream.local_addr()?.ip(), self.stream.peer_addr()?);
+        let receiver = Receiver::bind(local, origin).await?;
+        let udp = Udp::new(local, receiver.port()?);
+        Ok((receiver, udp))
+    }
+
     /// Asks for something; the answer comes as an event.
     pub fn request(&mut self, request: Request) -> Result<(), UpstreamError> {
         self.client.handle_input(Instant::now(), Input::Request(request), &mut self.media)?;
@@ -165,7 +189,17 @@ impl Upstream {
 
     /// Where media go from now on; what came for the sink before goes nowhere.
     pub fn feed(&mut self, sink: impl Sink + 'static) {
-        self.sink = Some(Box::new(sink));
+        self.feed_to(Box::new(sink));
+    }
+
+    /// The same, to one that another session fed.
+    pub fn feed_to(&mut self, sink: Box<dyn Sink>) {
+        self.sink = Some(sink);
+    }
+
+    /// Where media went; from here on they go nowhere.
+    pub fn take_sink(&mut self) -> Option<Box<dyn Sink>> {
+        self.sink.take()
     }
 
     /// Media end for the viewer as they would if the origin had said so.
@@ -207,6 +241,10 @@ impl Upstream {
                         self.fault = Some(error);
                     }
                 }
+                ready = readable(self.datagrams.as_ref()), if may_read => {
+                    ready.map_err(UpstreamError::Lost)?;
+                    self.read_datagrams()?;
+                }
                 ready = self.stream.writable(), if !self.unsent.is_empty() => ready.map_err(UpstreamError::Lost)?,
                 () = room(self.sink.as_deref()), if is_full => {}
                 () = until(deadline), if deadline.is_some() => {
@@ -240,7 +278,10 @@ impl Upstream {
             buffer.reserve(READ_AHEAD);
         }
         let read = match self.stream.try_read_buf(self.deframer.buffer()) {
-            Ok(0) => return Err(UpstreamError::Closed),
+            Ok(0) => {
+                self.disconnected();
+                return Err(UpstreamError::Closed);
+            }
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(UpstreamError::Lost(error)),
@@ -250,6 +291,27 @@ impl Upstream {
         // What came before a fault still counts.
         self.settle();
         result.map(|()| true)
+    }
+
+    /// An origin may close right behind the end of a play: what it sent over UDP is of that play still.
+    fn disconnected(&mut self) {
+        // A fault among the last datagrams is none any more.
+        let _ = self.read_datagrams();
+        if self.client.handle_disconnect(&mut self.media) {
+            self.settle();
+        }
+    }
+
+    /// Takes the datagrams that have come.
+    fn read_datagrams(&mut self) -> Result<(), UpstreamError> {
+        let now = Instant::now();
+        for _ in 0..DATAGRAMS_AT_ONCE {
+            let Some(datagram) = self.datagrams.as_mut().and_then(Receiver::next) else { break };
+            self.counts.received.inc_by(datagram.len() as u64);
+            self.client.handle_datagram(now, datagram, &mut self.media)?;
+        }
+        self.settle();
+        Ok(())
     }
 
     fn handle_frames(&mut self) -> Result<(), UpstreamError> {
@@ -281,8 +343,11 @@ impl Upstream {
         loop {
             match self.client.poll_output() {
                 Output::Send(bytes) => self.unsent.push_message(bytes),
-                // No session here is over UDP.
-                Output::SendDatagram(_) => {}
+                Output::SendDatagram(bytes) => {
+                    if let Some(receiver) = &self.datagrams {
+                        receiver.send(&bytes);
+                    }
+                }
                 Output::Event(event) => self.events.push_back(event),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
@@ -297,6 +362,14 @@ impl Upstream {
             Ok(_) => Ok(()),
             Err(error) => Err(UpstreamError::Lost(error)),
         }
+    }
+}
+
+/// Returns once there may be a datagram; never, where there is no socket for them.
+async fn readable(receiver: Option<&Receiver>) -> io::Result<()> {
+    match receiver {
+        Some(receiver) => receiver.readable().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, debug, info};
 
 use super::connector::{Connecting, Connector, Session, denied};
 use super::identity::Identity;
@@ -14,7 +14,7 @@ use super::{Relay, Rules};
 use crate::content::{Choice, Grant, HostPort, MmsUrl, Origin, Route, Scheme};
 use crate::server::printable::Printable;
 use crate::server::upstream::UpstreamError;
-use crate::session::mmsp::client::Event;
+use crate::session::mmsp::client::{ClientError, Event};
 use crate::session::{AuthScheme, Credentials, End, Next, Open, Reason, Refusal, Reply, Request};
 
 /// Opens content at origins, under one identity, and holds the session that came of it.
@@ -28,17 +28,24 @@ pub(super) struct Opener {
     session: Option<Session>,
     /// Which of the origins of the last choice answered.
     place: usize,
+    /// Data come over TCP, whatever the origin is said to send.
+    is_over_tcp: bool,
 }
 
 impl Opener {
     pub(super) fn new(relay: Arc<Relay>, rules: Arc<Rules>, identity: Identity) -> Self {
         let connector = Connector::new(Arc::clone(&relay), Arc::clone(&rules), identity);
-        Self { relay, rules, connector, connecting: None, session: None, place: 0 }
+        Self { relay, rules, connector, connecting: None, session: None, place: 0, is_over_tcp: false }
     }
 
     /// Which of the origins of the last choice answered, counted from 0.
     pub(super) fn place(&self) -> usize {
         self.place
+    }
+
+    /// Has Data come over TCP from here on, where nothing is lost; whether they did not before.
+    pub(super) fn insist_on_tcp(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_over_tcp, true)
     }
 
     /// The session, where there is one.
@@ -110,17 +117,36 @@ impl Opener {
         self.follow(answer).await
     }
 
-    /// Opens at one origin: in the session that asked for its scheme, if that still waits.
+    /// Opens at one origin; over TCP, where it turns out that its datagrams don't come through.
     async fn open_at(
         &mut self,
         origin: &Origin,
         grant: &Grant,
         credentials: Option<Credentials>,
     ) -> Result<Reply, Refusal> {
+        let known = self.relay.origins.of(&(origin.host.clone(), origin.port));
+        let by_datagrams = origin.scheme == Scheme::Mmsu && !self.is_over_tcp && known.may_send_datagrams();
+        let answer = self.open_by(origin, grant, credentials.clone(), by_datagrams).await;
+        if answer.is_err() && by_datagrams && !known.may_send_datagrams() {
+            info!(origin = %Printable(origin), "no datagrams come through: asking for Data over TCP");
+            return self.open_by(origin, grant, credentials, false).await;
+        }
+        answer
+    }
+
+    /// In the session that asked for the origin's scheme, if that still waits.
+    async fn open_by(
+        &mut self,
+        origin: &Origin,
+        grant: &Grant,
+        credentials: Option<Credentials>,
+        by_datagrams: bool,
+    ) -> Result<Reply, Refusal> {
         let at = (origin.host.clone(), origin.port);
         let request = Request::Open(Open { name: origin.name.clone(), credentials });
         let waits = self.session.as_ref().is_some_and(|session| session.at == at && session.upstream.is_greeted());
         if waits {
+            self.take_datagrams(by_datagrams).await;
             let answer = self.ask(request.clone()).await;
             match answer {
                 // The origin did not wait for the viewer as long as we did; a new session will do.
@@ -134,7 +160,14 @@ impl Opener {
             None => self.connector.connect(origin, grant).await?,
         };
         self.session = Some(session);
+        self.take_datagrams(by_datagrams).await;
         self.ask(request).await
+    }
+
+    async fn take_datagrams(&mut self, is_wanted: bool) {
+        if let Some(session) = self.session.as_mut().filter(|_| is_wanted) {
+            session.upstream.take_datagrams().await;
+        }
     }
 
     /// Goes where an answer sends us, within the limit, to hosts that the policy allows.
@@ -212,6 +245,9 @@ impl Opener {
     /// The session at the origin is over, by its own fault.
     pub(super) fn lost(&mut self, error: &UpstreamError) -> Refusal {
         let Some(mut session) = self.session.take() else { return error.refusal() };
+        if is_without_datagrams(error) {
+            self.relay.origins.of(&session.at).sends_no_datagrams();
+        }
         if session.upstream.is_greeted() && matches!(error, UpstreamError::Closed | UpstreamError::Lost(_)) {
             // It was asked for nothing yet, and has no reason to wait for a viewer that takes its time.
             debug!(reason = %Printable(error), "the origin left before it was asked");
@@ -219,6 +255,11 @@ impl Opener {
         }
         let refusal = session.span.in_scope(|| self.relay.origin_failed(error));
         session.outcome.is_failure = true;
+        if is_without_datagrams(error) {
+            // Its connection is well, so it is left as a client should.
+            let span = session.span.clone();
+            tokio::spawn(session.close(self.rules.settings.reply).instrument(span));
+        }
         refusal
     }
 
@@ -242,4 +283,9 @@ impl Opener {
         let within = self.rules.settings.reply;
         self.session.take().map(|session| (session, within))
     }
+}
+
+/// Whether the origin answered, and its datagrams did not come through.
+pub(super) fn is_without_datagrams(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Session(ClientError::NoDatagrams))
 }

@@ -8,7 +8,7 @@ use tracing::{Instrument, debug, info_span};
 
 use super::identity::Identity;
 use super::kinds::{Kind, looks_like_a_file};
-use super::opening::Opener;
+use super::opening::{Opener, is_without_datagrams};
 use super::split::{Driver, HandBack, is_broadcast};
 use super::stock::{Begun, Filling, LOOK_AGAIN, Shelf, Viewing};
 use super::watching::{Denied, Watching};
@@ -23,7 +23,7 @@ use crate::server::source::{Link, Peer};
 use crate::server::upstream::{UpstreamError, until};
 use crate::session::mmsp::client::Event;
 use crate::session::{
-    AuthScheme, Caller, Open, Opened, Pace, Play, Playing, Reason, Refusal, Reply, Request, StreamChoice,
+    AuthScheme, Caller, End, Next, Open, Opened, Pace, Play, Playing, Reason, Refusal, Reply, Request, StreamChoice,
 };
 
 /// One viewer's way to its content.
@@ -44,6 +44,8 @@ pub(super) struct Task {
     guarded: Option<(Choice, Arc<Entry>)>,
     /// The play that was asked for is to go on where the entry ends.
     is_detour: bool,
+    /// The play that its own session was asked for last.
+    playing: Option<Box<Play>>,
     /// What the origin of its content is asked to send at most, bit/s.
     receive_rate: Option<u32>,
     /// When it is looked at again whether what the play needs comes.
@@ -78,6 +80,7 @@ impl Task {
             viewing: None,
             guarded: None,
             is_detour: false,
+            playing: None,
             receive_rate: None,
             look_again: None,
             opened: None,
@@ -406,7 +409,8 @@ impl Task {
         let (feeder, cursor) = pipe(self.rules.settings.buffer, overflow, Arc::clone(&self.link.bell), held);
         let opener = self.own_opener();
         opener.session().ok_or_else(nothing)?.upstream.feed(feeder);
-        opener.request(Request::Play(play)).map_err(|error| opener.fail(&error))?;
+        opener.request(Request::Play(play.clone())).map_err(|error| opener.fail(&error))?;
+        self.playing = Some(Box::new(play));
         self.cursor = Some(cursor);
         Ok(())
     }
@@ -463,6 +467,7 @@ impl Task {
                 }
             }
             Ok(_) => None,
+            Err(error) if is_without_datagrams(&error) && self.play_over_tcp(&error).await => None,
             Err(error) => {
                 self.lost(&error).await;
                 None
@@ -471,6 +476,26 @@ impl Task {
         if let Some(reply) = reply {
             self.reply(reply).await;
         }
+    }
+
+    /// The play of the viewer's own session goes on over TCP, for nothing of it came in datagrams; `false` where there is none.
+    async fn play_over_tcp(&mut self, error: &UpstreamError) -> bool {
+        let Some(play) = self.playing.take() else { return false };
+        let opener = self.own_opener();
+        let Some(mut sink) = opener.session().and_then(|session| session.upstream.take_sink()) else { return false };
+        opener.lost(error);
+        let opened = self.open_again().await;
+        match (opened, self.own_opener().session()) {
+            (Ok(()), Some(session)) => {
+                session.upstream.feed_to(sink);
+                self.tell(Request::Play(*play)).await;
+            }
+            (opened, _) => {
+                let gone = || Refusal::new(Reason::Lost, "the origin is gone");
+                sink.push_all(&mut vec![Next::Ended(End::Failed(opened.err().unwrap_or_else(gone)))]);
+            }
+        }
+        true
     }
 
     /// The session at the origin is over while nothing is asked; who waits for a play to begin is told.

@@ -194,6 +194,9 @@ impl Filler {
 
     /// One run, from its request to its end.
     async fn serve(&mut self, order: Order) -> After {
+        if self.filling.has_losses() && self.opener.insist_on_tcp() {
+            self.opener.leave();
+        }
         if self.opener.session().is_none() {
             match self.open().await {
                 Ok(None) => {}

@@ -49,6 +49,8 @@ struct State {
     full_until: Option<Instant>,
     /// Why nothing came the last time.
     failed: Option<(Instant, Refusal)>,
+    /// Datagrams of its origin were lost.
+    has_losses: bool,
 }
 
 /// What a viewer that needs a packet does.
@@ -355,6 +357,15 @@ impl Filling {
     pub(super) fn failed(&self, refusal: &Refusal) {
         self.state.lock().failed = Some((Instant::now(), refusal.clone()));
         self.entry().ring();
+    }
+
+    /// Datagrams of its origin were lost: what is missing is asked for over TCP from here on.
+    pub(super) fn lost(&self) {
+        self.state.lock().has_losses = true;
+    }
+
+    pub(super) fn has_losses(&self) -> bool {
+        self.state.lock().has_losses
     }
 
     /// Why nothing came the last time, if nothing came.

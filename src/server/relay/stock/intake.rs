@@ -195,6 +195,9 @@ impl Sink for Way {
             intake.end(Turn::NoRoom);
         }
         for item in items.drain(..) {
+            if matches!(item, Next::Lost { .. }) {
+                self.filling.lost();
+            }
             intake.push(now, &item);
         }
         intake.entry.ring();
