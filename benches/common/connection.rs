@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail};
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::framer::{DataHead, Framer, Piece};
-use super::script::{Answer, Script, is_last_piece};
+use super::script::{AT_FUNNEL, Answer, Script, is_last_piece};
 use super::shape::now;
 
 /// Viewers of one source address: loopback has 28,000 ports to connect from.
@@ -17,9 +17,11 @@ const VIEWERS_PER_ADDRESS: usize = 12_000;
 #[derive(Debug)]
 pub struct Connection {
     pub stream: TcpStream,
+    /// Where Data come, if not there.
+    pub datagrams: Option<UdpSocket>,
     pub framer: Framer,
     /// Requests that were sent.
-    sent: usize,
+    pub sent: usize,
     /// When it connected, in nanoseconds of the wall clock.
     began: u64,
 }
@@ -40,7 +42,8 @@ impl Connection {
             Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(error),
             _ => {}
         }
-        Ok(Self { stream: TcpStream::from_std(socket.into()), framer: Framer::default(), sent: 0, began })
+        let stream = TcpStream::from_std(socket.into());
+        Ok(Self { stream, datagrams: None, framer: Framer::default(), sent: 0, began })
     }
 
     /// From connect to the first packet, in nanoseconds, if that came at `now`.
@@ -105,9 +108,13 @@ impl Connection {
         }
     }
 
-    fn send_next(&mut self, script: &Script) -> anyhow::Result<()> {
+    pub fn send_next(&mut self, script: &Script) -> anyhow::Result<()> {
         if let Some(request) = script.request(self.sent) {
-            self.write(request)?;
+            let own = match &self.datagrams {
+                Some(socket) if self.sent == AT_FUNNEL => Some(Script::datagrams(socket.local_addr()?.port())),
+                _ => None,
+            };
+            self.write(own.as_deref().unwrap_or(request))?;
             self.sent += 1;
         }
         Ok(())

@@ -113,7 +113,8 @@ fn extent(packet: &[u8]) -> anyhow::Result<Option<Extent>> {
     Ok(Some(Extent { needed: whole.min(HEADER_LEN + STAMP_END), whole }))
 }
 
-fn piece(bytes: &[u8]) -> Piece<'_> {
+/// One packet, as it comes in a datagram.
+pub fn piece(bytes: &[u8]) -> Piece<'_> {
     match bytes {
         [_, _, _, _, s0, s1, s2, s3, ..] if u32::from_le_bytes([*s0, *s1, *s2, *s3]) == SESSION_ID => {
             Piece::Messages(bytes)

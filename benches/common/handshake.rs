@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use mmsproxy::asf::Header;
 use mmsproxy::wire::mmsp::data::{AF_HEADER_LAST, encode_header};
 use mmsproxy::wire::mmsp::deframer::{Deframer, Frame};
+use mmsproxy::wire::mmsp::funnel_name::{FunnelName, Protocol};
 use mmsproxy::wire::mmsp::ids::{ClientId, FileAttributes, FileId, HResult, Incarnation, LocationId, PacketPairMode};
 use mmsproxy::wire::mmsp::{mac_to_viewer as down, viewer_to_mac as up};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,8 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub struct Conversation {
     pub stream: TcpStream,
+    /// Where Data are to go over UDP; the header goes over TCP all the same.
+    pub port: Option<u16>,
     deframer: Deframer,
     seq: u16,
 }
@@ -20,7 +23,7 @@ pub struct Conversation {
 impl Conversation {
     pub fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, deframer: Deframer::for_server(), seq: 0 })
+        Ok(Self { stream, port: None, deframer: Deframer::for_server(), seq: 0 })
     }
 
     /// Answers until media are asked for, out of content with that `header`, by a server of that `version`.
@@ -29,6 +32,12 @@ impl Conversation {
             while let Some(frame) = self.deframer.next_frame()? {
                 let Frame::Message(raw) = frame else { continue };
                 let request = up::Message::decode(&raw)?;
+                if let up::Message::ConnectFunnel(funnel) = &request
+                    && let Ok(name) = funnel.funnel_name.parse::<FunnelName>()
+                    && name.protocol == Protocol::Udp
+                {
+                    self.port = Some(name.port);
+                }
                 if let Some(reply) = reply(&request, header, version) {
                     self.say(&reply).await?;
                 }

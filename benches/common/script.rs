@@ -12,6 +12,8 @@ use super::shape::VIDEO;
 
 /// The bit of `AFFlags` that the last piece of a header has.
 const LAST_PIECE: u8 = AF_HEADER_LAST & !AF_HEADER;
+/// The number of the request for a funnel.
+pub const AT_FUNNEL: usize = 2;
 /// Requests that were sent when the header comes.
 const AT_HEADER: usize = 5;
 /// What every server here calls the file that it opened.
@@ -68,6 +70,14 @@ impl Script {
             pong: encode(later, &up::Message::Pong),
             close: encode(later, &up::CloseFile { open_file_id }.into()),
         }
+    }
+
+    /// The request for Data over UDP at that port, in place of the one for TCP.
+    pub fn datagrams(port: u16) -> Vec<u8> {
+        let funnel = up::ConnectFunnel { funnel_name: format!(r"\\127.0.0.1\UDP\{port}"), max_bit_rate: 10_000_000 };
+        let mut bytes = Vec::new();
+        up::Message::from(funnel).encode(AT_FUNNEL as u16, &mut bytes);
+        bytes
     }
 
     /// The request of that number; `None` behind the last.

@@ -90,6 +90,7 @@ fn measure(measurement: &Measurement, case: Case) -> anyhow::Result<Outcome> {
     let plan = Plan {
         server: served.address,
         protocol: served.protocol,
+        udp: measurement.udp,
         shape: measurement.shape,
         viewers: measurement.viewers,
         join: measurement.join.unwrap_or(JOIN),
@@ -145,6 +146,7 @@ fn proxy(measurement: &Measurement, cores: Option<&str>, other_cores: Option<&st
 fn floor(measurement: &Measurement, cores: Option<&str>) -> anyhow::Result<Served> {
     let mut arguments = vec!["floor".into(), "--flush".into(), format!("{}us", measurement.flush.as_micros())];
     arguments.extend(measurement.shape.arguments());
+    arguments.extend(measurement.udp.then(|| "--udp".into()));
     let mut server = Process::start_role(&arguments, cores)?;
     let address = server.line()?.parse()?;
     Ok(Served { server, address, protocol: Protocol::Mms, _source: None, _files: None })

@@ -38,6 +38,9 @@ pub struct Measurement {
     /// How long packets are gathered for one write to a viewer, by proxy and floor alike; 0 is not at all.
     #[arg(long, default_value = "100ms", value_parser = parse_flush)]
     pub flush: Duration,
+    /// Viewers take Data over UDP. The floor sends each packet when it is due, by itself, to many viewers in one call.
+    #[arg(long)]
+    pub udp: bool,
     /// Percentage of viewers that stop reading once they have joined. The proxy is measured without them, too; all figures
     /// are those of the others.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..100))]
@@ -171,6 +174,9 @@ pub struct FloorOptions {
     pub shape: Shape,
     #[arg(long, value_parser = parse_flush)]
     pub flush: Duration,
+    /// Data go over UDP.
+    #[arg(long)]
+    pub udp: bool,
     /// Threads that write; one for each core unless given.
     #[arg(long)]
     pub threads: Option<usize>,

@@ -29,6 +29,8 @@ const KERNEL_BUFFER: u32 = 128 * 1024;
 #[derive(Debug)]
 pub struct Joined {
     pub stream: TcpStream,
+    /// Where Data go, if not there.
+    pub port: Option<u16>,
     pub incarnation: Incarnation,
 }
 
@@ -81,7 +83,7 @@ impl Fan {
 
 /// The broadcast's packets of the last seconds.
 #[derive(Debug)]
-struct Packets {
+pub struct Packets {
     shape: Shape,
     broadcast: Broadcast,
     /// The number of the oldest.
@@ -91,13 +93,13 @@ struct Packets {
 }
 
 impl Packets {
-    fn new(shape: Shape) -> Self {
+    pub fn new(shape: Shape) -> Self {
         let most = (HISTORY.as_nanos() as u64 / shape.offset(1)) as usize;
         Self { shape, broadcast: Broadcast::begun(shape, PAST), first: 0, held: VecDeque::new(), most }
     }
 
     /// Takes what is due by now.
-    fn fill(&mut self) {
+    pub fn fill(&mut self) {
         let now = now();
         while let Some(packet) = self.broadcast.next_packet(now) {
             self.held.push_back(packet);
@@ -109,13 +111,18 @@ impl Packets {
     }
 
     /// When the next one is due.
-    fn next_due(&self) -> Instant {
+    pub fn next_due(&self) -> Instant {
         Instant::now() + Duration::from_nanos(self.broadcast.due().saturating_sub(now()))
+    }
+
+    /// Behind the newest.
+    pub fn end(&self) -> u64 {
+        self.first + self.held.len() as u64
     }
 
     /// The last key frame that is a preroll old.
     fn join_at(&self) -> u64 {
-        let end = self.first + self.held.len() as u64;
+        let end = self.end();
         let newest = self.shape.offset(end);
         let is_old = |number| newest - self.shape.offset(number) >= PREROLL.as_nanos() as u64;
         let found = (self.first..end).rev().find(|number| is_old(*number) && self.shape.is_key_frame(*number));
@@ -123,7 +130,7 @@ impl Packets {
     }
 
     /// From packet `number` on; nothing if that is not held any more.
-    fn since(&self, number: u64) -> impl Iterator<Item = &Bytes> {
+    pub fn since(&self, number: u64) -> impl Iterator<Item = &Bytes> {
         let at = number.checked_sub(self.first).map_or(self.held.len(), |at| at as usize);
         self.held.range(at.min(self.held.len())..)
     }
@@ -143,7 +150,7 @@ struct Socket {
 
 impl Socket {
     fn new(viewer: Joined, next: u64) -> Self {
-        let Joined { stream, incarnation } = viewer;
+        let Joined { stream, incarnation, .. } = viewer;
         // Without it, only more waits in the kernel for one that does not read.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_BUFFER);
         Self { stream, incarnation, next, sent: 0, sequence: 0 }

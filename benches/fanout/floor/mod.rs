@@ -2,6 +2,7 @@
 //! handshake; then a thread for each core keeps a list of sockets and the packets of the last seconds, and writes to each
 //! socket what came since its last turn, in one call. With a flush of 0 it is the origin of the measurement.
 
+mod datagrams;
 mod fan;
 
 use std::net::Ipv4Addr;
@@ -13,6 +14,7 @@ use mmsproxy::asf::Header;
 use mmsproxy::server::bind;
 use tokio::net::TcpStream;
 
+use self::datagrams::Sender;
 use self::fan::{Fan, Joined};
 use crate::common::handshake::{Conversation, incarnation};
 use crate::common::process::raise_open_files;
@@ -28,8 +30,13 @@ pub fn run(options: &FloorOptions) -> anyhow::Result<()> {
     let mut fans = Vec::new();
     for _ in 0..options.threads.unwrap_or(cores) {
         let (joins, joined) = mpsc::channel();
-        let fan = Fan::new(options.shape, options.flush);
-        thread::spawn(move || fan.run(&joined));
+        if options.udp {
+            let sender = Sender::new(options.shape)?;
+            thread::spawn(move || sender.run(&joined));
+        } else {
+            let fan = Fan::new(options.shape, options.flush);
+            thread::spawn(move || fan.run(&joined));
+        }
         fans.push(joins);
     }
     let header = Arc::new(options.shape.header()?);
@@ -54,5 +61,6 @@ pub fn run(options: &FloorOptions) -> anyhow::Result<()> {
 async fn join(stream: TcpStream, header: &Header) -> anyhow::Result<Joined> {
     let mut conversation = Conversation::new(stream)?;
     let start = conversation.until_start(header, VERSION).await?;
-    Ok(Joined { stream: conversation.stream.into_std()?, incarnation: incarnation(start.play_incarnation)? })
+    let (port, incarnation) = (conversation.port, incarnation(start.play_incarnation)?);
+    Ok(Joined { stream: conversation.stream.into_std()?, port, incarnation })
 }

@@ -1,6 +1,7 @@
 //! The load: a process that plays all viewers. A few threads, one unless asked for more, each with its own epoll; no task, no
 //! timer and no buffer for each viewer, for whatever the load costs is missing to the server beside it.
 
+mod datagrams;
 mod player;
 mod tally;
 mod viewer;
@@ -26,6 +27,8 @@ use crate::common::shape::{Shape, now};
 pub struct Plan {
     pub server: SocketAddr,
     pub protocol: Protocol,
+    /// Data come over UDP.
+    pub udp: bool,
     pub shape: Shape,
     pub viewers: usize,
     /// Viewers that connect in a second.

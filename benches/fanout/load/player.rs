@@ -68,7 +68,9 @@ impl Player {
                 end: self.shared.end.load(Ordering::Acquire),
             };
             for event in &events {
-                let Token(seat) = event.token();
+                // The even one is its connection, the odd one where its datagrams come.
+                let Token(token) = event.token();
+                let seat = token / 2;
                 self.turn(seat, event.is_writable(), event.is_readable(), window, &mut buffer);
             }
             self.shared.bytes.fetch_add(std::mem::take(&mut self.tally.bytes), Ordering::AcqRel);
@@ -86,12 +88,15 @@ impl Player {
     fn connect_due(&mut self, elapsed: Duration) -> anyhow::Result<()> {
         let due = elapsed.as_secs_f64() * self.plan.join;
         while let Some(index) = self.waiting.pop_if(|index| *index as f64 <= due) {
-            let token = Token(self.viewers.len());
+            let token = 2 * self.viewers.len();
             let mut seat = Seat { viewer: None, stalls: self.plan.stalls(index), has_joined: false };
             match Viewer::connect(&self.plan, index) {
                 Ok(mut viewer) => {
                     let interest = Interest::READABLE | Interest::WRITABLE;
-                    self.poll.registry().register(&mut viewer.connection.stream, token, interest)?;
+                    self.poll.registry().register(&mut viewer.connection.stream, Token(token), interest)?;
+                    if let Some(socket) = &mut viewer.connection.datagrams {
+                        self.poll.registry().register(socket, Token(token + 1), Interest::READABLE)?;
+                    }
                     seat.viewer = Some(viewer);
                 }
                 Err(error) => {
@@ -156,6 +161,9 @@ fn join_once(plan: &Plan, script: &Script, buffer: &mut [u8]) -> anyhow::Result<
     let (window, mut ignored) = (Window { begin: u64::MAX, end: u64::MAX }, Tally::new()?);
     let mut viewer = Viewer::connect(plan, 0)?;
     poll.registry().register(&mut viewer.connection.stream, Token(0), Interest::READABLE | Interest::WRITABLE)?;
+    if let Some(socket) = &mut viewer.connection.datagrams {
+        poll.registry().register(socket, Token(1), Interest::READABLE)?;
+    }
     let began = Instant::now();
     loop {
         let patience = JOIN_PATIENCE.checked_sub(began.elapsed()).context("no media for 10 s")?;

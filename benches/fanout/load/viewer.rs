@@ -47,7 +47,10 @@ pub struct Window {
 impl Viewer {
     /// Begins to connect.
     pub fn connect(plan: &Plan, index: usize) -> io::Result<Self> {
-        let connection = Connection::begin(plan.server, index)?;
+        let mut connection = Connection::begin(plan.server, index)?;
+        if plan.udp {
+            connection.take_datagrams()?;
+        }
         Ok(Self { connection, counts: Counts::default(), is_lost: plan.protocol == Protocol::Http })
     }
 
@@ -66,6 +69,12 @@ impl Viewer {
         tally: &mut Tally,
     ) -> anyhow::Result<Progress> {
         let had_media = self.counts.last.is_some();
+        while let Some(length) = self.connection.receive(buffer)? {
+            tally.bytes += length as u64;
+            let (now, counts) = (now(), &mut self.counts);
+            let datagram = &buffer[..length];
+            self.connection.take_datagram(script, datagram, |data| counts.count(data, now, window, tally))?;
+        }
         while let Some(read) = self.connection.read(buffer)? {
             tally.bytes += read as u64;
             self.take(script, shape, window, &buffer[..read], tally)?;
