@@ -54,6 +54,7 @@ class Proxy:
 
     def __init__(self, process, directory):
         self.process, self.directory, self.lines, self.bound = process, directory, [], {}
+        self.listeners = []  # (protocol, address) of all it listens on
         self.changed = asyncio.Event()
         self.reader = asyncio.create_task(self._read())
 
@@ -68,6 +69,7 @@ class Proxy:
             fields = {**entry, **entry.get("fields", {})}
             if fields.get("message") == "listening" and "address" in fields:
                 self.bound.setdefault(fields.get("protocol", "mms"), str(fields["address"]))
+                self.listeners.append((fields.get("protocol", "mms"), str(fields["address"])))
             self.changed.set()
         self.changed.set()
 
@@ -218,6 +220,14 @@ class Lab:
         self.clients.append(client)
         return client
 
+    def straight(self, origin, name, identity="wmp9", **options):
+        """A player at the origin itself."""
+        client = Client(f"mms://{origin.config.host}:{origin.port}/{name}", identity, **options)
+        client.judge_by(origin.points[name].file.looped if origin.points[name].kind in ("station", "broadcast")
+                        else origin.points[name].wire)
+        self.clients.append(client)
+        return client
+
     async def settle(self, *, ended=True):
         """Everyone leaves; then neither side may have a deviation to report."""
         for client in self.clients:
@@ -303,5 +313,6 @@ def without_gaps(viewers):
 
 
 def still_playing(viewers):
-    expect_none([f"viewer {number} {viewer.broken or f'got EndOfStream {viewer.current.end}'}"
-                 for number, viewer in enumerate(viewers) if viewer.broken or viewer.current.end is not None], "sessions ended")
+    expect_none([f"viewer {number} {viewer.broken or f'got EndOfStream {viewer.current.ending}'}"
+                 for number, viewer in enumerate(viewers) if viewer.broken or viewer.current.ending is not None],
+                "sessions ended")

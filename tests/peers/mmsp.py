@@ -20,6 +20,8 @@ DBL_MAX = struct.unpack("<d", bytes.fromhex("FFFFFFFFFFFFEF7F"))[0]
 UNUSED = 0xFFFFFFFF
 LARGEST_CONTROL_PACKET = 64 * 1024
 RESEND_SIGNATURE = 0xBEEFF00D
+PAIR_LOCATIONS = (0xF0F0F000, 0xF0F0F001)  # of the two packet-pair packets over UDP
+PAIR_PAYLOAD = 1464
 
 CANSTRIDE, CANSEEK, BROADCAST, LIVE, PLAYLIST = 0x00800000, 0x01000000, 0x02000000, 0x04000000, 0x40000000
 
@@ -308,6 +310,29 @@ class Deframer:
         return out
 
 
+# ---- RequestPacketListResend, 2.2.5 ----------------------------------------------------------------------------------
+
+
+def resend_request(client_id, source_id, numbers, signature=RESEND_SIGNATURE, count=None):
+    """A datagram that asks for these Sequence numbers; `count` is what it says they are."""
+    count = len(numbers) if count is None else count
+    return struct.pack(f"<IIHH{len(numbers)}I", signature, client_id, source_id, count, *numbers)
+
+
+def decode_resend(data):
+    """(dwClientId, wSourceId, dwBeginPacketList) of a datagram."""
+    if len(data) < 12:
+        raise Malformed("2.2.5", f"a resend request of {len(data)} bytes")
+    signature, client_id, source_id, count = struct.unpack_from("<IIHH", data)
+    if signature != RESEND_SIGNATURE:
+        raise Malformed("2.2.5", f"Signature is 0x{signature:08X}")
+    if not 1 <= count <= 32:
+        raise Malformed("2.2.5", f"wNumPackets is {count}")
+    if len(data) != 12 + 4 * count:
+        raise Malformed("2.2.5", f"{len(data)} bytes for {count} numbers")
+    return client_id, source_id, struct.unpack_from(f"<{count}I", data, 12)
+
+
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -477,7 +502,7 @@ _LOG_STRINGS = [("szURL", 8, 260), ("szChannelURL", 268, 260), ("szUserAgent", 5
                 ("szProto", 1454, 8), ("szTransport", 1462, 8)]
 
 
-def client_log(source_id, url, transport="TCP", packets=0, received=0):
+def client_log(source_id, url, transport="TCP", packets=0, received=0, asked=0):
     """A well-formed CLIENT_LOG."""
     log = bytearray(1490)
     for name, at, _ in _LOG_STRINGS:
@@ -488,12 +513,18 @@ def client_log(source_id, url, transport="TCP", packets=0, received=0):
     struct.pack_into("<QI", log, 4 + 1114, received, packets)
     struct.pack_into("<I", log, 4 + 1134, 100)
     struct.pack_into("<II", log, 1146, source_id, UNUSED)
+    struct.pack_into("<I", log, 1478, asked)
     return bytes(log)
 
 
 def log_source_id(log):
     """`dwSourceId`, 2.2.1.1."""
     return struct.unpack_from("<I", log, 1146)[0] if len(log) >= 1150 else None
+
+
+def log_transport(log):
+    """`szTransport` and `dwResendRequests`, 2.2.1.1."""
+    return log[1462:1470].split(b"\0")[0].decode("latin-1"), struct.unpack_from("<I", log, 1478)[0]
 
 
 class SubscriberName:

@@ -18,12 +18,15 @@ import re
 import socket
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asf  # noqa: E402
 import mmsp  # noqa: E402
+from funnel import Funnel, Udp  # noqa: E402
 from strict_origin import ntlm_authenticate  # noqa: E402
+from weather import Weather  # noqa: E402
 
 parse_packet = functools.lru_cache(4096)(asf.parse_packet)  # many viewers get the same bytes
 
@@ -101,6 +104,7 @@ class Play:
 
     def __init__(self, incarnation):
         self.incarnation, self.packets, self.end = incarnation, [], None
+        self.ending = None  # what EndOfStream said, where datagrams are still awaited
         self.times = []  # when each packet came
         self.asked_at = None  # when the start was sent
         self.skips = []  # (last LocationId before, first after) of jumps over something that was selected
@@ -111,13 +115,17 @@ class Play:
 
 
 class Client:
-    def __init__(self, url, identity="wmp9", proxy=None, timeout=10.0, source=None, pair=False, token=None):
+    def __init__(self, url, identity="wmp9", proxy=None, timeout=10.0, source=None, pair=False, token=None,
+                 udp=None):
         found = re.fullmatch(r"mms[tu]?://([^/:\[\]]+|\[[^\]]+\])(?::(\d+))?/?(.*)", url)
         self.host, self.url_port, self.path = found[1], int(found[2] or 1755), found[3]
         self.url, self.address = url, proxy or (self.host.strip("[]"), self.url_port)
         self.who, self.timeout, self.source = IDENTITIES[identity], timeout, source
         self.token = token or self.who.token
-        self.pair = pair
+        self.pair, self.pair_agreed = pair, None
+        self.udp = Udp() if udp is True else udp
+        self.funnel, self.datagrams = None, None  # "tcp" or "udp", once it is agreed; a `Funnel`
+        self.cancelled = None  # the incarnation of a header that was cancelled
         self.deviations, self.notes = [], []
         self.sent = self.received = 0
         self.state = "init"
@@ -198,6 +206,8 @@ class Client:
             while True:
                 await self.reading.wait()
                 data = await self.reader.read(65536)
+                if self.datagrams:
+                    self.datagrams.drain()
                 if not data:
                     self.broken = "was closed"
                     break
@@ -213,6 +223,8 @@ class Client:
         except ConnectionError as error:
             self.broken = f"broke: {error}"
         finally:
+            if self.datagrams and self.broken is not None:
+                self.datagrams.over = time.monotonic()
             self.changed.set()
 
     def _on_control(self, control):
@@ -267,6 +279,8 @@ class Client:
             self.plays.append(self.current)
             if self.last_flags == 0xFE:
                 self.sequence += 1 if self.sequence & 0xFF == 0xFF else 0
+            if self.funnel == "udp":
+                self.datagrams.started()
         elif name == "ReportEndOfStream":
             if message.hr != 0:
                 self.deviate("3.2.5.14", f"the answer to StopPlaying carries hr 0x{message.hr:X}")
@@ -276,6 +290,8 @@ class Client:
             self.state, self.current, self.expect_change = "ready", None, False
         elif name == "ReportStreamSwitch":
             self.pending_switch -= 1
+        elif name == "ReportReadBlock" and self.funnel == "udp":
+            self.datagrams.read_block_answered()
         elif name == "ReportReadBlock" and not failed:
             self.collecting = {"incarnation": head["incarnation"] & 0xFF, "size": self.opened.file_header_size,
                                "piece": self.opened.file_packet_size, "parts": []}
@@ -283,7 +299,9 @@ class Client:
     def _on_funnel_info(self, message, slot):
         asked = slot["asked"]
         if asked != mmsp.TCP_HIGH_ENTROPY or message.play_incarnation != mmsp.TCP_HIGH_ENTROPY:
-            if message.play_incarnation != mmsp.DISABLE_PACKET_PAIR:
+            if asked == mmsp.UDP_HIGH_ENTROPY == message.play_incarnation:
+                self.pair_agreed = asked
+            elif message.play_incarnation != mmsp.DISABLE_PACKET_PAIR:
                 self.deviate("3.2.5.4", f"ReportFunnelInfo grants 0x{message.play_incarnation:08X} to 0x{asked:08X}")
             if message.size != 48:
                 self.deviate("3.2.5.4", f"a ReportFunnelInfo of {message.size} bytes without packet-pair")
@@ -298,9 +316,16 @@ class Client:
             self.deviate("3.2.5.4", "the three ReportFunnelInfo differ in nCubs")
         if any(p is not message and p.packet_pair[:64] == message.packet_pair[:64] for p in self.pairs):
             self.deviate("3.2.5.4", "two packet-pair messages carry the same bytes")
+        self.check_random(message.packet_pair, f"packet-pair message {len(self.pairs)}")
+        self.pair_agreed = asked
         if len(self.pairs) == 3:
             self.n_cubs, slot["reply"] = message.n_cubs, message
             self.outstanding.pop(0)
+
+    def check_random(self, data, what):
+        """High entropy, so that no modem on the way makes it shorter (3.2.5.4, 3.2.5.8)."""
+        if len(set(data)) < min(len(data), 256) * 0.6 or len(zlib.compress(data)) < len(data):
+            self.deviate("3.2.5.4", f"{what} is not random")
 
     def _on_end(self, message):
         if self.state != "streaming":
@@ -312,7 +337,11 @@ class Client:
         if message.play_incarnation != self.last_start:
             self.deviate("2.2.4.5", f"EndOfStream.playIncarnation is 0x{message.play_incarnation:X}, the last start said "
                                     f"0x{self.last_start:X}")
-        self.current.end = message.hr
+        self.current.ending = message.hr
+        if self.funnel == "udp":
+            self.datagrams.end()
+        else:
+            self.current.end = message.hr
         below_9 = self.server_major < 9
         broadcast = self.opened.file_attributes & mmsp.BROADCAST
         if message.hr == 1 or below_9 and message.hr == 0 and broadcast:
@@ -327,10 +356,15 @@ class Client:
             self.deviate("3.2.4.2", "StreamChange without an EndOfStream that announces it")
         self.expect_change = False
         self.state, self.stream_change = "changing", message
+        if self.funnel == "udp":
+            return  # 3.1.5.19: the header is to be asked for
         self.collecting = {"incarnation": 0xFF, "size": message.cb_header_size, "piece": message.cb_packet_size, "parts": []}
 
     def _on_data(self, packet):
         if self.closed:
+            return
+        if self.funnel == "udp":
+            self.deviate("3.2.5.11.1", f"Data (LocationId {packet.location_id}) over TCP, the funnel is UDP")
             return
         if self.collecting is not None:
             self._on_header_data(packet)
@@ -349,7 +383,25 @@ class Client:
             self.deviate("2.2.2", f"Data of incarnation 0x{packet.incarnation:02X}, not 0x{self.current.incarnation:02X}")
             return
         self._check_sequence(packet)
-        size = self.stream_change.cb_packet_size if self.stream_change else self.opened.file_packet_size
+        self.take_media(packet, time.monotonic())
+
+    @property
+    def packet_size(self):
+        """Of the largest packet, as the server said last."""
+        return self.stream_change.cb_packet_size if self.stream_change else self.opened.file_packet_size
+
+    @property
+    def bit_rate(self):
+        return self.stream_change.dw_bit_rate if self.stream_change else self.opened.file_bit_rate
+
+    @property
+    def start_outstanding(self):
+        """Was a start sent that is not answered yet?"""
+        return any(slot["request"].startswith("Start") for slot in self.outstanding)
+
+    def take_media(self, packet, came, lost=False):
+        """A packet in its order; `lost`: some before it did not arrive."""
+        size = self.packet_size
         if len(packet.payload) > size:
             self.deviate("2.2.4.7", f"a packet of {len(packet.payload)} bytes, filePacketSize is {size}")
         if self.who.token.startswith("Spo") and len(packet.payload) != size:
@@ -358,12 +410,12 @@ class Client:
             step = packet.location_id - self.current.packets[-1][0] & 0xFFFFFFFF  # a broadcast's wrap
             if not 1 <= step < 1 << 31:
                 self.deviate("3.2.5.11.1", f"LocationId {packet.location_id} after {self.current.packets[-1][0]}")
-            elif step > 1:
+            elif step > 1 and not lost:
                 self._on_gap(self.current.packets[-1][0], step)
         if self.first_media_at is None:
             self.first_media_at = time.monotonic()
         self.current.packets.append((packet.location_id, packet.payload))
-        self.current.times.append(time.monotonic())
+        self.current.times.append(came)
         self._compare(packet)
 
     def _on_gap(self, last, step):
@@ -402,17 +454,20 @@ class Client:
             self.deviate("2.2.2", f"header AFFlags is 0x{packet.af_flags:02X} at {total} of {state['size']} bytes")
         if packet.af_flags & 0x08 or last:
             self.collecting = None
-            data = b"".join(state["parts"])
-            if total != state["size"]:
-                self.deviate("2.2.4.7", f"a header of {total} bytes, fileHeaderSize is {state['size']}")
-            try:
-                self.header = asf.AsfHeader(data)
-                if self.header.packet_size != state["piece"]:
-                    self.deviate("2.2.4.7", f"filePacketSize is {state['piece']}, the header says {self.header.packet_size}")
-            except asf.AsfError as error:
-                self.deviate("2.2.2", f"the ASF file header: {error}")
-            self.header_bytes = data
-            self.entries.append(data)
+            self.take_header(b"".join(state["parts"]), state)
+
+    def take_header(self, data, state):
+        """The ASF file header is whole."""
+        if len(data) != state["size"]:
+            self.deviate("2.2.4.7", f"a header of {len(data)} bytes, fileHeaderSize is {state['size']}")
+        try:
+            self.header = asf.AsfHeader(data)
+            if self.header.packet_size != state["piece"]:
+                self.deviate("2.2.4.7", f"filePacketSize is {state['piece']}, the header says {self.header.packet_size}")
+        except asf.AsfError as error:
+            self.deviate("2.2.2", f"the ASF file header: {error}")
+        self.header_bytes = data
+        self.entries.append(data)
 
     # -- judging what arrives against what was sent --
 
@@ -474,6 +529,9 @@ class Client:
     async def connect(self, via=None, subscriber_name=None):
         """TCP, Connect, FunnelInfo, ConnectFunnel."""
         await self._connect_tcp()
+        if self.udp:
+            tcp = self.writer.get_extra_info
+            self.datagrams = Funnel(self, self.udp, tcp("sockname"), tcp("peername"))
         name = subscriber_name or self.subscriber_name()
         if via:
             name += f"VIA: {via}\0"
@@ -484,18 +542,34 @@ class Client:
         granted = reply.play_incarnation == mmsp.USE_PACKET_PAIR
         if granted and not self.pair:
             self.deviate("3.2.5.3", "ReportConnectedEX grants packet-pair that was not asked for")
-        info = mmsp.TCP_HIGH_ENTROPY if self.pair and granted else self.who.funnel_info
+        pairs = mmsp.UDP_HIGH_ENTROPY if self.udp else mmsp.TCP_HIGH_ENTROPY
+        info = pairs if self.pair and granted else self.who.funnel_info
         if info is not None:
             rest = bytes.fromhex("0b000400") if info == 0x00F0F0F0 else b""
             slot = self.ask("FunnelInfo", ("ReportFunnelInfo",), play_incarnation=info, rest=rest)
             slot["asked"] = info
             await self.answer(slot)
-        reply = await self.answer(self.ask("ConnectFunnel", ("ReportConnectedFunnel", "ReportDisconnectedFunnel"),
-                                           funnel_name=self.who.funnel_name, **dict(self.who.funnel)))
+        if self.udp:
+            try:
+                await self.connect_funnel("udp", self.datagrams.name)
+                return
+            except Refused:
+                if not self.udp.falls_back:
+                    raise
+        await self.connect_funnel("tcp", self.who.funnel_name)
+
+    async def connect_funnel(self, kind, name):
+        """ConnectFunnel; raises `Refused` where the server has no such funnel."""
+        slot = self.ask("ConnectFunnel", ("ReportConnectedFunnel", "ReportDisconnectedFunnel"), funnel_name=name,
+                        **dict(self.who.funnel))
+        reply = await self.answer(slot)
         if reply.name == "ReportDisconnectedFunnel":
+            if not mmsp.failed(reply.hr):
+                self.deviate("2.2.4.4", f"ReportDisconnectedFunnel.hr is 0x{reply.hr:X}")
             raise Refused("ConnectFunnel", reply.hr)
         if reply.size + 32 != 96:
             self.deviate("2.2.4.3", f"ReportConnectedFunnel has messageLength {reply.size + 16}, not 80")
+        self.funnel = kind
 
     def _refuse(self, what, reply):
         if mmsp.failed(reply.hr):
@@ -574,6 +648,8 @@ class Client:
 
     async def read_header(self, cancel=False, timeout=None):
         """ReadBlock and the ASF file header; `cancel` asks, cancels and asks again (3.1.6.1)."""
+        if self.funnel == "udp":
+            return await self._read_header_udp(cancel, timeout)
         incarnation = self._incarnation("block")
         slot = self.ask("ReadBlock", ("ReportReadBlock",), incarnation, open_file_id=self.opened.open_file_id,
                         play_incarnation=incarnation, **dict(self.who.block))
@@ -594,6 +670,29 @@ class Client:
         await self.until(lambda: self.collecting is None and self.header is not None, "the header", timeout)
         self.state = "ready"
         return self.header
+
+    async def _read_header_udp(self, cancel, timeout):
+        """The same with the Header timer, which asks again when the header does not come (3.1.2, 3.1.6.1)."""
+        size = self.stream_change.cb_header_size if self.stream_change else self.opened.file_header_size
+        expires = min(30.0, 1.0 + size * 8 / self.bit_rate)
+        seen, was = len(self.entries), self.state
+        for attempt in range(5):
+            incarnation = self._incarnation("block")
+            self.datagrams.ask_header(incarnation, size, self.packet_size, self.bit_rate)
+            slot = self.ask("ReadBlock", ("ReportReadBlock",), incarnation, open_file_id=self.opened.open_file_id,
+                            play_incarnation=incarnation, **dict(self.who.block))
+            if not (cancel and not attempt):
+                self._refuse("ReadBlock", await self.answer(slot, timeout))
+                with contextlib.suppress(Silent):
+                    await self.until(lambda: len(self.entries) > seen, "the header", expires)
+                if len(self.entries) > seen:
+                    self.state = "ready" if was != "changing" else was
+                    return self.header
+            self.cancelled = incarnation
+            self.send("CancelReadBlock", play_incarnation=incarnation)
+            if cancel and not attempt:
+                await self.answer(slot, timeout)
+        raise Silent(f"the header: not after {attempt + 1} requests")
 
     def switch_entries(self, levels):
         """The complete state of all streams; `levels` by stream number, `None` or 2 for off."""
@@ -646,6 +745,9 @@ class Client:
                       frame_offset=self.who.frame_offset if until is None else until)
         self.rate = rate or 1.0
         self.last_start = incarnation
+        if self.funnel == "udp":
+            self.datagrams.drain()
+            self.datagrams.ask_play(incarnation)
         if rate is None:
             if accel:
                 fields |= dict(zip(("dw_accel_bandwidth", "dw_accel_duration", "dw_link_bandwidth"), accel))
@@ -664,7 +766,8 @@ class Client:
         return await self.start(**where)
 
     def _log(self):
-        self.send("Logging", log=mmsp.client_log(self.opened.open_file_id, self.url))
+        asked = self.datagrams.asked_for if self.datagrams else 0
+        self.send("Logging", log=mmsp.client_log(self.opened.open_file_id, self.url, (self.funnel or "tcp").upper(), asked=asked))
 
     async def stop(self):
         """StopPlaying, Logging where this client logs, and EndOfStream."""
@@ -679,13 +782,19 @@ class Client:
     async def packets(self, count, timeout=None):
         """Waits until the current play has so many packets, or ended."""
         play = self.current
-        await self.until(lambda: len(play.packets) >= count or play.end is not None, f"packet {count}", timeout)
+        await self.until(lambda: len(play.packets) >= count or self._ended(play), f"packet {count}", timeout)
         return play
+
+    def _ended(self, play):
+        """Over UDP a play is over when nothing of it is awaited any more."""
+        if play.end is None and play.ending is not None and (play is not self.current or self.datagrams.is_whole):
+            play.end = play.ending
+        return play.end is not None
 
     async def end(self, timeout=60.0):
         """Waits for EndOfStream of the current play and returns its hr."""
         play = self.current
-        await self.until(lambda: play.end is not None, "EndOfStream", timeout)
+        await self.until(lambda: self._ended(play), "EndOfStream", timeout)
         return play.end
 
     async def next_entry(self, timeout=20.0):
@@ -693,6 +802,8 @@ class Client:
         seen = len(self.entries)
         await self.until(lambda: len(self.entries) > seen or self.state == "changing" and self.collecting is None,
                          "StreamChange", timeout)
+        if self.funnel == "udp":
+            await self.read_header()
         self.selection, self.joined = {}, set()
         if self.who.switches:
             await self.select(wait=False)
@@ -723,11 +834,16 @@ class Client:
                     self.deviate("3.2.5.17", f"the server did not close within {timeout} s of CloseFile")
         self.hang_up()
 
-    def hang_up(self):
-        """Closes TCP without a word."""
+    def hang_up(self, listening=False):
+        """Closes TCP without a word; `listening`: datagrams are still counted, as `datagrams.late`."""
         if self.reader_task:
             self.reader_task.cancel()
             self.writer.close()
+        if self.datagrams and not listening:
+            self.datagrams.close()
+        elif self.datagrams and self.datagrams.over is None:
+            self.datagrams.drain()
+            self.datagrams.over = time.monotonic()
 
     async def closed_by_server(self, timeout=5.0):
         try:
@@ -799,6 +915,10 @@ def main():
     parser.add_argument("--login", metavar="USER:PASSWORD")
     parser.add_argument("--think", type=float, default=0.0, metavar="SECONDS", help="before answering a challenge")
     parser.add_argument("--pair", action="store_true", help="ask for a packet-pair measurement")
+    parser.add_argument("--udp", action="store_true", help="ask for Data over UDP")
+    parser.add_argument("--weather", type=float, default=0.0, metavar="SHARE", help="of datagrams lost, doubled and late, both ways")
+    parser.add_argument("--lossy", action="store_true", help="the network itself has weather")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compare", metavar="FILE", help="the ASF file that is served")
     parser.add_argument("--timeout", type=float, default=10.0)
     parser.add_argument("--json", action="store_true")
@@ -810,7 +930,8 @@ def main():
     login = tuple(args.login.split(":", 1)) if args.login else None
 
     async def play():
-        client = Client(args.url, args.identity, proxy, args.timeout, pair=args.pair)
+        udp = Udp(weather=Weather(args.weather, args.seed), weather_out=Weather(args.weather, args.seed + 1), lossy=args.lossy)
+        client = Client(args.url, args.identity, proxy, args.timeout, pair=args.pair, udp=udp if args.udp else None)
         if args.compare:
             client.judge_by(asf.AsfFile(args.compare).looped)
         error = None
@@ -820,6 +941,7 @@ def main():
             error = str(reason)
             client.hang_up()
         summary = {"error": error, "deviations": client.deviations, "notes": client.notes, "compared": client.compared,
+                   "funnel": client.funnel, "datagrams": client.datagrams.summary() if client.datagrams else None,
                    "plays": [{"incarnation": p.incarnation, "packets": len(p.packets), "end": p.end,
                               "first": p.locations[:1], "last": p.locations[-1:]} for p in client.plays]}
         if args.json:

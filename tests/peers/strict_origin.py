@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asf  # noqa: E402
 import mmsp  # noqa: E402
+from outlet import Outlet, Sender  # noqa: E402
+from weather import Weather  # noqa: E402
 
 FAULTS = ("refuse", "stall-connect", "stall-open", "stall-media", "close-mid", "garbage", "huge-length", "huge-header", "bad-asf")
 NO_LIMIT = (0, 0x00FFFFFF)
@@ -96,6 +98,13 @@ class Config:
     hold_entries: float = 0.0  # after a StreamChange, wait for the client's start at most so long
     way: object = None  # a `Way` that all sessions share
     any_query: bool = False  # a name that is not there is looked up without its query
+    udp: str = "serve"  # "refuse": DisconnectedFunnel; "silent": no datagram; "header": that alone
+    weather: Weather = field(default_factory=Weather)  # of datagrams to clients
+    weather_in: Weather = field(default_factory=Weather)  # and from them
+    resends: object = True  # False: none; "changed": with another last byte
+    lumps: bool = False  # datagrams leave as soon as they are there
+    hasty: bool = False  # EndOfStream does not wait for the last datagram
+    pair: str = ""  # "grant": to who asks for packet-pair; "same", "short", "late": wrongly
 
 
 class Origin:
@@ -107,17 +116,27 @@ class Origin:
         self.port, self.server, self.changed = None, None, asyncio.Event()
         self.knocks, self.knocking = [], False  # when somebody came while we were dead, and whether we count that
         self.connected_at_once = 0
+        self.outlet = None
 
     async def start(self):
-        self.server = await asyncio.start_server(self._accept, self.config.host, self.port or self.config.port, backlog=1024)
-        self.port = self.server.sockets[0].getsockname()[1]
+        for _ in range(20):  # a port that is free for TCP may be another's for UDP
+            self.server = await asyncio.start_server(self._accept, self.config.host, self.port or self.config.port, backlog=1024)
+            port = self.server.sockets[0].getsockname()[1]
+            try:
+                self.outlet = self.outlet or Outlet(self, self.config.host, port)
+                break
+            except OSError:
+                self.server.close()
+                if self.config.port:
+                    raise
+        self.port = port
         if self.config.faults.get("*") == "refuse":
             self.server.close()
         return self
 
     async def kill(self, knocking=False):
         """As a process that dies: all connections are reset. With `knocking` whoever comes is counted and reset."""
-        await self.stop()
+        await self._end()
         self.knocking = knocking
         if knocking:
             await self.start()
@@ -153,11 +172,35 @@ class Origin:
             session.record("ended")
 
     async def stop(self):
+        await self._end()
+        if self.outlet:
+            self.outlet.close()
+            self.outlet = None
+
+    async def _end(self):
         self.server.close()
         for session in self.sessions:
             session.abort()
             session.task.cancel()
         await asyncio.gather(*(session.task for session in self.sessions), return_exceptions=True)
+
+    def on_datagram(self, datagram, address):
+        """A resend request finds its session by dwClientId and the address it came from."""
+        def deviate(section, text):
+            self.write({"t": 0.0, "session": 0, "event": "deviation", "deviation": text, "section": section})
+
+        try:
+            client_id, source_id, numbers = mmsp.decode_resend(datagram)
+        except mmsp.Malformed as error:
+            return deviate(error.section, str(error))
+        session = next((s for s in self.sessions if s.client_id == client_id), None)
+        if session is None or session.datagrams is None:
+            return deviate("2.2.5", f"dwClientId 0x{client_id:08X} is of nobody on UDP")
+        if address[0] != session.peer[0]:
+            return deviate("2.2.5", f"a resend request from {address[0]}, the session is with {session.peer[0]}")
+        if session.ended or session.stalled:
+            return None
+        return session.datagrams.resend(source_id, numbers)
 
     def write(self, entry):
         self.log.append(entry)
@@ -219,13 +262,15 @@ class Session:
     def __init__(self, origin, number, reader, writer):
         self.origin, self.config, self.number = origin, origin.config, number
         self.reader, self.writer = reader, writer
+        self.peer = writer.get_extra_info("peername")[:2]
+        self.datagrams, self.header_asked = None, []  # a `Sender` on UDP; when each ReadBlock of this header came
         self.state, self.ended, self.broken = "connect", False, False
         self.inbox, self.arrived = [], asyncio.Event()
         self.sent, self.received = 0, 0
         self.began = time.monotonic()
         self.name = mmsp.SubscriberName("")
         self.found, self.point, self.entry, self.opened, self.closed_file = None, None, 0, False, False
-        self.asked_pair = False
+        self.pair, self.asked_udp_pair = False, False
         self.client_id = random.SystemRandom().getrandbits(32)
         self.scheme, self.next_shared, self.next_header, self.next_play = None, 1, 1, 9
         self.selection, self.switched, self.joined, self.replacing = {}, False, set(), {}
@@ -439,7 +484,9 @@ class Session:
             struct.pack_into("<I", packet, 8, 0xFFFFFFF0)
             self.writer.write(bytes(packet))
             return
+        self.pair = bool(self.config.pair) and message.play_incarnation == mmsp.USE_PACKET_PAIR
         await self.reply("Connect", "ReportConnectedEX", server_version_info=self.config.version,
+                         play_incarnation=mmsp.USE_PACKET_PAIR if self.pair else mmsp.DISABLE_PACKET_PAIR,
                          authen_package=self._package().upper())
         self.state = "funnel"
         if self.config.ping_early:
@@ -448,15 +495,43 @@ class Session:
 
     async def _on_FunnelInfo(self, message):
         self._expect(message, "funnel")
-        if message.play_incarnation != mmsp.DISABLE_PACKET_PAIR:
-            self.deviate("3.1.5.3", f"FunnelInfo asks for packet-pair 0x{message.play_incarnation:08X}, which we denied")
-        await self.reply("FunnelInfo", "ReportFunnelInfo", n_cubs=self.client_id)
+        asked = message.play_incarnation
+        if asked != mmsp.DISABLE_PACKET_PAIR and not self.pair:
+            self.deviate("3.1.5.3", f"FunnelInfo asks for packet-pair 0x{asked:08X}, which we denied")
+        self.asked_udp_pair = self.pair and asked == mmsp.UDP_HIGH_ENTROPY
+        if self.pair and asked == mmsp.TCP_HIGH_ENTROPY:
+            await self._send_pair()
+            return
+        answer = asked if self.asked_udp_pair else mmsp.DISABLE_PACKET_PAIR
+        await self.reply("FunnelInfo", "ReportFunnelInfo", play_incarnation=answer, n_cubs=self.client_id)
+
+    async def _send_pair(self):
+        """Packet-pair over TCP (3.2.5.4): 512, 512 and 1056 bytes."""
+        sizes = (432, 432, 976) if self.config.pair != "short" else (432, 424, 976)
+        same = os.urandom(976)
+        for size in sizes:
+            await self.reply("FunnelInfo", "ReportFunnelInfo", play_incarnation=mmsp.TCP_HIGH_ENTROPY, n_cubs=self.client_id,
+                             packet_pair=same[:size] if self.config.pair == "same" else os.urandom(size))
+
+    def _send_udp_pair(self):
+        """Packet-pair over UDP (3.2.5.8): two Data packets before ReportReadBlock."""
+        same, size = os.urandom(mmsp.PAIR_PAYLOAD), mmsp.PAIR_PAYLOAD - 8 * (self.config.pair == "short")
+        for location in mmsp.PAIR_LOCATIONS:
+            payload = same if self.config.pair == "same" else os.urandom(size)
+            self.datagrams.send(mmsp.data_packet(location, 0xFF, 0x10, payload))
 
     async def _on_ConnectFunnel(self, message):
         self._expect(message, "funnel")
-        if "\\TCP\\" not in message.funnel_name.upper():
-            await self.reply("ConnectFunnel", "ReportDisconnectedFunnel", hr=0xC00D000C)
-            return
+        *_, address, protocol, port = message.funnel_name.split("\0")[0].split("\\")
+        if protocol.upper() == "UDP":
+            if self.config.udp == "refuse":
+                await self.reply("ConnectFunnel", "ReportDisconnectedFunnel", hr=0xC00D000C)
+                return
+            if address != self.peer[0]:
+                self.deviate("2.2.4.18", f"funnelName says {address}, the client is {self.peer[0]}")
+            if int(port) < 1024:
+                self.deviate("2.2.4.18", f"funnelName asks for port {port}")
+            self.datagrams = Sender(self, (self.peer[0], int(port)))
         await self.reply("ConnectFunnel", "ReportConnectedFunnel", funnel_name="Funnel Of The Gods\0")
         self.state = "open"
 
@@ -558,12 +633,18 @@ class Session:
     # -- header --
 
     async def _on_ReadBlock(self, message):
-        self._expect(message, "block", "ready")
+        self._expect(message, "block", "ready", *(["changing"] if self.datagrams else []))
         self._check_file_id(message)
         self._check_incarnation(message)
+        self.header_asked.append((time.monotonic(), message.play_incarnation))
+        if self.asked_udp_pair and self.config.pair != "late":
+            self._send_udp_pair()
         await self.reply("ReadBlock", "ReportReadBlock", play_incarnation=message.play_incarnation)
+        if self.asked_udp_pair and self.config.pair == "late":
+            self._send_udp_pair()
         await self._send_header(message.play_incarnation)
-        self.state = "ready"
+        if self.state != "changing":
+            self.state = "ready"
 
     async def _send_header(self, incarnation):
         header = self.point.header(self.entry)
@@ -578,18 +659,34 @@ class Session:
                 self.record("half a header")
                 await asyncio.sleep(self.point.header_pause)
             last = number == len(pieces) - 1 and self.fault() != "huge-header"
-            self.writer.write(mmsp.data_packet(number, incarnation & 0xFF, 0x0C if last else 0x04, data))
+            packet = mmsp.data_packet(number, incarnation & 0xFF, 0x0C if last else 0x04, data)
+            if self.datagrams:
+                await self.datagrams.paced(packet, self.point.files[self.entry].header.max_bit_rate)
+            else:
+                self.writer.write(packet)
         number = len(pieces)
         while self.fault() == "huge-header":
-            self.writer.write(mmsp.data_packet(number, incarnation & 0xFF, 0x04, bytes(piece)))
-            await self.writer.drain()
+            packet = mmsp.data_packet(number, incarnation & 0xFF, 0x04, bytes(piece))
+            if self.datagrams:
+                self.datagrams.send(packet)
+            else:
+                self.writer.write(packet)
+                await self.writer.drain()
             await asyncio.sleep(0)
             number += 1
             if self.writer.transport.is_closing() or self.reader.at_eof():
                 raise Over
 
     async def _on_CancelReadBlock(self, message):
-        self.record("note", note="CancelReadBlock over TCP", section="3.1.6.1")
+        if not self.datagrams:
+            self.record("note", note="CancelReadBlock over TCP", section="3.1.6.1")
+            return
+        if not self.header_asked or message.play_incarnation != self.header_asked[-1][1]:
+            self.deviate("2.2.4.15", f"CancelReadBlock of incarnation {message.play_incarnation}")
+        elif time.monotonic() - self.header_asked[-1][0] < 0.95:
+            self.deviate("3.1.6.1", "the Header timer expired within a second")
+        if len(self.header_asked) > 4:
+            self.deviate("3.1.6.1", f"the header was asked for {len(self.header_asked)} times")
 
     # -- streams --
 
@@ -660,6 +757,8 @@ class Session:
             else:
                 self.record("note", note="Start without StreamSwitch: no stream is selected", section="3.1.4.2")
         changing = self.state == "changing"
+        if changing and self.datagrams and not self.header_asked:
+            self.deviate("3.1.5.19", f"{message.name} of an entry whose header was not asked for")
         if not changing and self.streaming:
             self.streaming.cancel()
             self.streaming = None
@@ -667,7 +766,10 @@ class Session:
             self.joined = set()  # it goes on elsewhere than where it stopped
         if not self.point.gates:
             self.joined = set(self.selection)
-        self.last_start = message.play_incarnation
+        self.last_start, self.header_asked = message.play_incarnation, []
+        if self.datagrams:
+            accel_bits = 0 if self.below_9 else accel or 0
+            self.udp_rate = max(accel_bits, 2 * self.point.files[self.entry].header.max_bit_rate * max(1, self._speed()))
         fields = {"tiger_file_id": self.config.file_id} if answer == "ReportStartedPlaying" else {}
         await self.reply(message.name, answer, play_incarnation=message.play_incarnation, **fields)
         self.incarnation = message.play_incarnation
@@ -679,6 +781,10 @@ class Session:
             self.streaming = asyncio.create_task(self._guard(work))
         else:
             self.held.set()
+
+    def _speed(self):
+        speed = self.config.speed if getattr(self.point, "speed", None) is None else self.point.speed
+        return 1.0 if speed == float("inf") else speed
 
     async def _guard(self, work):
         try:
@@ -716,7 +822,7 @@ class Session:
                 location = 0
             accel = (0, 0) if self.below_9 else (message.fields.get(f"dw_accel_{what}", 0) for what in ("bandwidth", "duration"))
             await self._send_entry(location, rate, until, *accel)
-        self._end_of_stream(0)
+        await self._end_of_stream(0)
         self.state = "ready"
 
     async def _stream_station(self):
@@ -735,16 +841,19 @@ class Session:
             if data is not None:
                 await self._send_media(location, asf.strip(data) if self.config.strip and not self.name.wms4 else data)
             number += 1
-        self._end_of_stream(station.ended)
+        await self._end_of_stream(station.ended)
         self.state = "ready"
 
-    def _end_of_stream(self, hr):
+    async def _end_of_stream(self, hr):
+        if self.datagrams:
+            await self.datagrams.settled()
+            self.datagrams.ended = time.monotonic()
         self.send("ReportEndOfStream", hr=hr, play_incarnation=self.last_start)
         if not self.name.wms4 and not self.name.token.startswith("NSPlayer/4."):
             self.log_due, self.log_due_since = "end of the stream", time.monotonic()
 
     async def _change(self, entry):
-        self._end_of_stream(0 if self.below_9 else 1)
+        await self._end_of_stream(0 if self.below_9 else 1)
         self.entry = entry
         header = self.point.files[entry].header
         self.state, self.held = "changing", asyncio.Event()
@@ -753,6 +862,13 @@ class Session:
         self.incarnation = 0xFF
         self.selection = {number: self.selection.get(number, 0) for number in header.streams}
         self.joined = set()
+        if self.datagrams:
+            # 3.2.4.2: over UDP the client asks for the header, and nothing goes out before it starts.
+            try:
+                await asyncio.wait_for(self.held.wait(), 10)
+            except asyncio.TimeoutError:
+                self.deviate("3.1.5.19", "the next entry was not started within 10 s")
+            return True
         await self._send_header(0xFF)
         if self.config.hold_entries:
             try:
@@ -816,7 +932,11 @@ class Session:
                 self.broken = True
                 self.writer.write(b"\xA5\x5A\xC3\x3C\x99\x66\x03\x00" * 64)
                 await asyncio.Event().wait()
-        self.writer.write(mmsp.data_packet(location, self.incarnation & 0xFF, self.sequence & 0xFF, data))
+        packet = mmsp.data_packet(location, self.incarnation & 0xFF, self.sequence & 0xFF, data)
+        if self.datagrams:
+            await self.datagrams.media(self.sequence, packet, self.udp_rate)
+        else:
+            self.writer.write(packet)
         self.sequence += 1
         self.media_sent += 1
         self.media_bytes += len(data)
@@ -841,6 +961,8 @@ class Session:
         self.log_due = None if self.name.wms4 else "stop"
         self.log_due_since = time.monotonic()
         self.state = "ready"
+        if self.datagrams:
+            self.datagrams.ended = time.monotonic()
         await self.reply("StopPlaying", "ReportEndOfStream", allowed=("Logging",), play_incarnation=message.play_incarnation)
 
     async def _on_Logging(self, message):
@@ -850,6 +972,11 @@ class Session:
         source = mmsp.log_source_id(message.log)
         if source != self.config.file_id:
             self.deviate("3.1.4.5", f"dwSourceId is {source}, not the File-ID {self.config.file_id}")
+        transport, asked = mmsp.log_transport(message.log)
+        if transport != ("UDP" if self.datagrams else "TCP"):
+            self.deviate("2.2.1.1", f"szTransport is {transport!r}")
+        if asked < (sum(self.datagrams.asked.values()) if self.datagrams else 0):
+            self.deviate("2.2.1.1", f"dwResendRequests is {asked}, it asked for {sum(self.datagrams.asked.values())} packets")
 
     async def _on_CloseFile(self, message):
         self._check_file_id(message)
@@ -895,6 +1022,9 @@ def main():
     parser.add_argument("--header-piece", type=int, default=0, metavar="BYTES")
     parser.add_argument("--hold-entries", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--listen", default="127.0.0.1:0")
+    parser.add_argument("--udp", choices=("serve", "refuse", "silent", "header"), default="serve")
+    parser.add_argument("--weather", type=float, default=0.0, metavar="SHARE", help="of datagrams lost, doubled and late, both ways")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log")
     args = parser.parse_args()
     points = [Point(name, [path]) for name, path in zip(args.name, args.file, strict=True)]
@@ -902,12 +1032,14 @@ def main():
     kind = "broadcast-playlist" if args.playlist_broadcast else "playlist"
     points += [Point(*_named(text), kind) for text in args.playlist]
     host, _, port = args.listen.rpartition(":")
+    host = host.strip("[]")
     config = Config(points=points, version=args.version, auth=args.auth, user=args.user, password=args.password,
                     redirects={"*": args.redirect} if args.redirect else {},
                     faults={"*": args.fault} if args.fault else {}, fault_after=args.fault_after, ping=args.ping,
                     ping_early=args.ping_early, file_id=args.file_id, think=args.think, speed=args.speed,
                     strip=not args.no_strip, header_piece=args.header_piece, host=host, port=int(port),
-                    hold_entries=args.hold_entries, log=open(args.log, "a", encoding="utf-8") if args.log else None)
+                    hold_entries=args.hold_entries, udp=args.udp, weather=Weather(args.weather, args.seed),
+                    weather_in=Weather(args.weather, args.seed + 1), log=open(args.log, "a", encoding="utf-8") if args.log else None)
 
     async def serve():
         origin = await Origin(config).start()
