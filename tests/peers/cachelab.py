@@ -38,9 +38,9 @@ async def shelf(lab, *titles, **options):
     return origin, titles[0]
 
 
-async def cacher(lab, *origins, cache=None, origin=None, route=None, directory=None, **sections):
+async def cacher(lab, *origins, cache=None, origin=None, route=None, directory=None, scheme="mms", **sections):
     """A proxy that caches, in a directory of its own unless one is given, with one route to these origins in turn."""
-    urls = [f"mms://127.0.0.1:{upstream.port}" for upstream in origins]
+    urls = [f"{scheme}://{upstream.where}" for upstream in origins]
     routes = [{"origin": urls[0], "origins": urls[1:]} | (route or {})] if urls else sections.pop("routes", ())
     directory = directory or tempfile.mkdtemp(prefix="cache-", dir=lab.directory)
     proxy = await lab.proxy(routes, cache={"dir": directory} | QUICK | (cache or {}), origin=UPSTREAM | (origin or {}), **sections)

@@ -114,7 +114,8 @@ class Funnel:
             client.deviate("3.2.5.11.1", f"a datagram from {address}, TCP is with {self.server}")
             return
         if client.funnel != "udp":
-            client.deviate("3.2.5.11.1", "a datagram, and Data is to come over TCP")
+            what = "before the funnel was named" if client.funnel is None else "and Data is to come over TCP"
+            client.deviate("3.2.5.11.1", f"a datagram, {what}")
             return
         if len(data) < 8 or len(data) != struct.unpack_from("<H", data, 6)[0]:
             client.deviate("2.2.2", f"PacketSize is not the {len(data)} bytes of the datagram {data[:8].hex(' ')}")
@@ -160,7 +161,7 @@ class Funnel:
         self.headers.add(incarnation)
         self.plays.discard(incarnation)
         self.pieces = {"incarnation": incarnation, "size": size, "piece": piece, "parts": {}, "last": None, "next": 0}
-        self.header_meter = Meter(bit_rate / 2, piece)  # 3.2.5.8.1: never faster than the content
+        self.header_meter = Meter(bit_rate / 2, piece, least=1)  # 3.2.5.8.1: never faster than the content
         self.expect_pair, self.pair = self.client.pair_agreed == mmsp.UDP_HIGH_ENTROPY, []
 
     def _judge_header(self, packet, came):
@@ -223,10 +224,11 @@ class Funnel:
             self.originals[number], self.numbers[data] = data, number
             self.raw_next = max(self.raw_next, number + 1)
             self.last_new = came
-            if client.state not in ("streaming",) and not client.start_outstanding:
-                client.deviate("3.2.5.11.1", f"Data (LocationId {packet.location_id}) while {client.state}")
-            elif client.current is not None and client.current.ending is not None and not client.start_outstanding:
-                client.deviate("3.2.5.11.1", f"Data (LocationId {packet.location_id}) after EndOfStream")
+            is_over = client.current is None or client.current.ending is not None
+            if not client.start_outstanding and (client.state != "streaming" or is_over):
+                client.deviate("3.2.5.11.1", f"Data (LocationId {packet.location_id}) while {client.state}"
+                                             + (" after EndOfStream" if is_over else ""))
+                return
             if self.meter is None:
                 self.meter = Meter(client.bit_rate * max(1.0, abs(client.rate)), client.packet_size + 8)
             wrong = self.meter.take(came, len(data))

@@ -165,9 +165,9 @@ class Lab:
         station = Station(name, encoder, **(on_air or {}))
         return await self.origin([station], ping=ping, **options), station
 
-    async def splitter(self, *upstreams, split=None, origin=None, **sections):
+    async def splitter(self, *upstreams, split=None, origin=None, scheme="mms", **sections):
         """A proxy with one route to these origins, quick where the defaults are patient."""
-        first, *more = (f"mms://127.0.0.1:{upstream.port}" for upstream in upstreams)
+        first, *more = (f"{scheme}://{upstream.where}" for upstream in upstreams)
         return await self.proxy([{"host": "*", "path": "/", "origin": first, "origins": more}],
                                 split={"linger": "1s"} | (split or {}),
                                 origin={"connect": "1s", "reply": "2s", "stall": "3s", "down": "200ms"} | (origin or {}),

@@ -55,26 +55,27 @@ class Sender:
         self.requests = self.resent = 0
         self.media_begun = False
 
-    def send(self, datagram):
+    def send(self, datagram, sequence=None):
         """Out, as the weather is."""
         self.last = time.monotonic()
         if self.config.udp == "silent" or self.config.udp == "header" and self.media_begun:
             return
-        self.config.weather.carry(self.session.origin.outlet.send, datagram, self.address)
+        for leaving in self.config.tamper(datagram, sequence) if self.config.tamper else [datagram]:
+            self.config.weather.carry(self.session.origin.outlet.send, leaving, self.address)
 
-    async def paced(self, datagram, bit_rate):
+    async def paced(self, datagram, bit_rate, sequence=None):
         """Sends it when it is due: no more than `bit_rate`, in steps of 50 ms at most."""
         now = time.monotonic()
         self.free = max(now, self.free)
         if self.free - now > 0.05 and not self.config.lumps:
             await asyncio.sleep(self.free - now)
         self.free += len(datagram) * 8 / bit_rate
-        self.send(datagram)
+        self.send(datagram, sequence)
 
     async def media(self, sequence, datagram, bit_rate):
         self.media_begun, self.ended = True, None
         self.sent[sequence] = datagram
-        await self.paced(datagram, bit_rate)
+        await self.paced(datagram, bit_rate, sequence)
 
     async def settled(self):
         """Waits until the last datagram had time to arrive."""

@@ -39,12 +39,13 @@ class Weather:
 class Meter:
     """The bytes of one play, as they come. A sender that is late by itself is no fault; one that is early is.
 
-    `bit_rate` is the content's. From the beginning on, no more may have come than twice that, and what a flush carries.
+    `bit_rate` is the content's. From the beginning on, no more may have come than twice that, and what a flush carries, or `least`
+    packets.
     """
 
-    def __init__(self, bit_rate, packet_size, flush=0.25):
+    def __init__(self, bit_rate, packet_size, flush=0.25, least=4):
         self.rate = BURST * bit_rate / 8
-        self.depth = min(LUMP, max(4 * packet_size, self.rate * flush)) + packet_size
+        self.depth = min(LUMP, max(least * packet_size, self.rate * flush)) + packet_size
         self.began, self.total, self.recent = None, 0, []
         self.largest = 0  # of what came at once
 
