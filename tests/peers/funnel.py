@@ -76,7 +76,7 @@ class Funnel:
     @property
     def name(self):
         """`funnelName`, 2.2.4.18."""
-        return f"\\\\{self.udp.says or self.here}\\UDP\\{self.udp.claims or self.port}\0"
+        return f"\\\\{self.udp.says or self.here}\\UDP\\{self.port if self.udp.claims is None else self.udp.claims}\0"
 
     def close(self):
         if not self.is_closed:

@@ -180,9 +180,9 @@ class Lab:
             client.judge_by(station.file.looped)
         return client
 
-    async def watching(self, proxy, count, identities=("wmp9",), packets=1, **options):
+    async def watching(self, proxy, count, identities=("wmp9",), packets=1, station=None, **options):
         """So many viewers, each with some media."""
-        viewers = [self.viewer(proxy, identity=identities[n % len(identities)], **options) for n in range(count)]
+        viewers = [self.viewer(proxy, station, identity=identities[n % len(identities)], **options) for n in range(count)]
         await together(watch(viewer, packets) for viewer in viewers)
         return viewers
 

@@ -116,14 +116,14 @@ class Play:
 
 class Client:
     def __init__(self, url, identity="wmp9", proxy=None, timeout=10.0, source=None, pair=False, token=None,
-                 udp=None):
+                 udp=None, bind=None):
         found = re.fullmatch(r"mms[tu]?://([^/:\[\]]+|\[[^\]]+\])(?::(\d+))?/?(.*)", url)
         self.host, self.url_port, self.path = found[1], int(found[2] or 1755), found[3]
         self.url, self.address = url, proxy or (self.host.strip("[]"), self.url_port)
         self.who, self.timeout, self.source = IDENTITIES[identity], timeout, source
         self.token = token or self.who.token
         self.pair, self.pair_agreed = pair, None
-        self.udp = Udp() if udp is True else udp
+        self.udp, self.bind = Udp() if udp is True else udp or None, bind
         self.funnel, self.datagrams = None, None  # "tcp" or "udp", once it is agreed; a `Funnel`
         self.cancelled = None  # the incarnation of a header that was cancelled
         self.deviations, self.notes = [], []
@@ -161,6 +161,8 @@ class Client:
         sock = socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         sock.setblocking(False)
+        if self.bind:
+            sock.bind((self.bind, 0))
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, self.address), self.timeout)
         self.reader, self.writer = await asyncio.open_connection(sock=sock)
         self.reader_task = asyncio.create_task(self._read())
