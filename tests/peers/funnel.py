@@ -225,7 +225,7 @@ class Funnel:
             self.raw_next = max(self.raw_next, number + 1)
             self.last_new = came
             is_over = client.current is None or client.current.ending is not None
-            if not client.start_outstanding and (client.state != "streaming" or is_over):
+            if not client.start_outstanding and (client.state != "streaming" or is_over) and not self.udp.lossy:
                 client.deviate("3.2.5.11.1", f"Data (LocationId {packet.location_id}) while {client.state}"
                                              + (" after EndOfStream" if is_over else ""))
                 return

@@ -23,8 +23,9 @@ import threading
 import time
 
 import splits
-from stage import USER, Capture, Failed, Lab, asf, compare_dump, deviations_at, dumped_packets, expect, frames, mmst, run, vlc
+from stage import USER, Capture, Failed, Lab, asf, compare_dump, deviations_at, dumped_packets, expect, frames, mmst, mmsu, run, vlc
 
+ONE_VLC_OVER_UDP = threading.Lock()  # each of them takes port 7000
 FORWARD_HOST = "127.0.78.1"  # free players name a host without its port, so the forward test needs one with 1755 free
 
 
@@ -71,6 +72,23 @@ def vlc_opens_an_mms_url(lab, base):
 def vlc_watches_the_broadcast(lab, base):
     path = lab.path("vlc.asf")
     run(vlc("--demux=dump", f"--demuxdump-file={path}", mmst(base, "live")), 10)
+    compare_dump(path, lab.file, least=20, loop=True)
+
+
+def vlc_dumps_a_file_over_udp(lab, base):
+    path = lab.path("vlc.asf")
+    with ONE_VLC_OVER_UDP:
+        *_, err, ended = run(vlc("--play-and-exit", "--demux=dump", f"--demuxdump-file={path}", mmsu(base, "vod/clip.asf"),
+                                 "vlc://quit"), 60)
+    expect(ended, f"VLC did not end: {err[-200:]}")
+    first, last = compare_dump(path, lab.file, first=0)
+    expect(last == len(lab.file.packets) - 1, f"the last packet is {last}")
+
+
+def vlc_watches_the_broadcast_over_udp(lab, base):
+    path = lab.path("vlc.asf")
+    with ONE_VLC_OVER_UDP:
+        run(vlc("--demux=dump", f"--demuxdump-file={path}", mmsu(base, "live")), 10)
     compare_dump(path, lab.file, least=20, loop=True)
 
 
@@ -129,6 +147,7 @@ ON_DEMAND = [ffmpeg_decodes_a_file_to_its_last_frame, ffmpeg_decodes_sound_and_p
              libmms_seeks_by_byte]
 BROADCAST = [ffmpeg_watches_the_broadcast_over_its_seam, vlc_watches_the_broadcast, mplayer_watches_the_broadcast,
              libmms_watches_the_broadcast]
+OVER_UDP = [vlc_dumps_a_file_over_udp, vlc_watches_the_broadcast_over_udp]
 
 
 def vlc_pauses_seeks_and_stops(lab, base, log):
@@ -207,7 +226,7 @@ def need_players():
 
 
 def tests_at(lab, where, base):
-    for test in ON_DEMAND + BROADCAST:
+    for test in ON_DEMAND + BROADCAST + OVER_UDP:
         yield f"{test.__name__} {where}", test, (lab, base)
 
 
@@ -258,6 +277,18 @@ def collect(options, lab):
         expect(not found, f"toward the origin: {found[:5]}")
 
     yield "the_players_before_the_strict_origin", all_players_before_a_strict_origin, (lab, base, log)
+
+    udp_origin, udp_log = lab.strict_origin("--file-id", "77", "--think", "0.005")
+    base = lab.serve({"listen": {"mms": ["127.0.0.1:0"], "admin": "127.0.0.1:0"},
+                      "routes": [{"origin": f"mmsu://{udp_origin.address()}"}]}).address()
+
+    def vlc_over_udp_before_a_strict_origin_over_udp(lab, base, log):
+        for test in OVER_UDP:
+            test(lab, base)
+        found = deviations_at(log)
+        expect(not found, f"toward the origin: {found[:5]}")
+
+    yield "vlc_over_udp_before_a_strict_origin_over_udp", vlc_over_udp_before_a_strict_origin_over_udp, (lab, base, udp_log)
 
     origin, log = lab.strict_origin("--file-id", "77", "--think", "0.005")
     yield "players_of_all_kinds_share_one_session at the strict origin", splits.players_of_all_kinds_share_one_session, (

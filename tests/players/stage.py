@@ -207,6 +207,10 @@ def mmst(base, name):
     return f"mmst://{base}/{name}"
 
 
+def mmsu(base, name):
+    return f"mmsu://{base}/{name}"
+
+
 class Capture:
     """What tshark sees on loopback at these ports, `base` among them."""
 
