@@ -63,10 +63,10 @@ class Funnel:
         self.loop.add_reader(self.socket.fileno(), self.drain)
         self.headers, self.plays, self.is_closed = set(), set(), False  # incarnations that were asked for
         self.pair, self.expect_pair = [], False
-        self.pieces = None  # of the header that is awaited
+        self.pieces, self.headers_asked = None, 0  # of the header that is awaited
         self.raw_next, self.originals, self.numbers = 0, {}, {}  # by Sequence; Sequence by datagram
         self.asked = {}  # Sequence: answers that may still come
-        self.next, self.waiting, self.holes, self.early = 0, {}, {}, []
+        self.next, self.waiting, self.holes, self.given_up, self.early = 0, {}, {}, set(), []
         self.raw_at_start, self.meter, self.header_meter, self.last_new = 0, None, None, None
         self.over, self.late, self.timer = None, [], None  # when TCP ended, and what came after it
         self.datagrams = self.bytes = self.again = 0
@@ -158,6 +158,7 @@ class Funnel:
 
     def ask_header(self, incarnation, size, piece, bit_rate):
         incarnation &= 0xFF
+        self.headers_asked += 1
         self.headers.add(incarnation)
         self.plays.discard(incarnation)
         self.pieces = {"incarnation": incarnation, "size": size, "piece": piece, "parts": {}, "last": None, "next": 0}
@@ -182,7 +183,7 @@ class Funnel:
         if not self.udp.lossy and packet.location_id != state["next"]:
             client.deviate("2.2.2", f"header LocationId is {packet.location_id}, not {state['next']}")
         state["next"] = packet.location_id + 1
-        if self.udp.deaf_headers >= len(self.headers):
+        if self.headers_asked <= self.udp.deaf_headers:
             return
         self.udp.weather.carry(self._take_piece, packet)
 
@@ -287,25 +288,29 @@ class Funnel:
         self.most_held = max(self.most_held, len(self.waiting))
         self._advance()
 
-    def _advance(self, lost=False):
+    def _advance(self):
         client, now = self.client, time.monotonic()
-        while self.next in self.waiting:
-            packet, came = self.waiting.pop(self.next)
+        lost = False
+        while self.waiting and (self.next in self.waiting or self._is_past(self.next)):
+            packet, came = self.waiting.pop(self.next, (None, None))
+            lost |= self.next in self.given_up
             self.next += 1
-            if client.current is not None and packet.incarnation == client.current.incarnation & 0xFF:
+            if packet and client.current is not None and packet.incarnation == client.current.incarnation & 0xFF:
                 client.take_media(packet, came, lost)
                 lost = False
-        if self.waiting:
-            for number in range(self.next, max(self.waiting)):
-                if number not in self.waiting and number not in self.holes and not self._is_left_out(number):
-                    self.holes[number] = _Hole(now, self.udp.grace)
-            if self._is_left_out(self.next):
-                self.next += 1
-                self._advance(lost)
-                return
+        for number in range(self.next, max(self.waiting, default=0)):
+            if number not in self.waiting and number not in self.holes and not self._is_past(number):
+                self.holes[number] = _Hole(now, self.udp.grace)
+        self._mend_later()
+        client.changed.set()
+
+    def _is_past(self, number):
+        """Is this number not awaited any more, though it did not come?"""
+        return number in self.given_up or self._is_left_out(number)
+
+    def _mend_later(self):
         if self.holes and self.timer is None:
             self.timer = self.loop.call_later(0.01, self._mend)
-        client.changed.set()
 
     def _is_left_out(self, number):
         """A number that was never sent: the one that follows 0xFE when a start does (2.2.2)."""
@@ -313,10 +318,10 @@ class Funnel:
             return False
         return number < self.raw_next and number not in self.originals
 
-    def end(self):
-        """EndOfStream is there, and not as the answer to a Stop. What the last datagrams were is known by the count alone."""
+    def end(self, hr):
+        """EndOfStream is there, and not as the answer to a Stop: at an error at once, else after the last datagram. What the last datagrams were is known by the count alone."""
         client, now = self.client, time.monotonic()
-        if self.last_new is not None and now - self.last_new < SETTLED and not self.udp.lossy:
+        if self.last_new is not None and now - self.last_new < SETTLED and not mmsp.failed(hr) and not self.udp.lossy:
             client.deviate("3.2.4.1", f"EndOfStream {(now - self.last_new) * 1000:.0f} ms after the last datagram, which may still "
                                       "be on its way")
         if not self.udp.resends:
@@ -325,10 +330,9 @@ class Funnel:
         if self.udp.lossy and not client.opened.file_attributes & mmsp.BROADCAST and client.current.packets:
             upto = max(upto, self.next + min(32, client.opened.file_packet_count - 1 - client.current.packets[-1][0]))
         for number in range(self.next, upto):
-            if number not in self.waiting and number not in self.holes and not self._is_left_out(number):
+            if number not in self.waiting and number not in self.holes and not self._is_past(number):
                 self.holes[number] = _Hole(now, self.udp.grace, number >= self.raw_next)
-        if self.holes and self.timer is None:
-            self.timer = self.loop.call_later(0.01, self._mend)
+        self._mend_later()
 
     @property
     def is_whole(self):
@@ -359,17 +363,10 @@ class Funnel:
             for at in range(0, len(due), 32):
                 self.ask(due[at : at + 32])
         for number in [n for n, hole in self.holes.items() if now - hole.born > self.udp.deadline]:
-            hole = self.holes.pop(number)
-            if not hole.is_guess:
+            self.given_up.add(number)
+            if not self.holes.pop(number).is_guess:
                 self.lost.append(number)
-        before = self.next
-        while self.waiting and self.next not in self.waiting and self.next not in self.holes:
-            self.next += 1
-        self._advance(lost=self.next != before)
-        if not self.holes and not self.waiting:
-            self.client.changed.set()
-        if self.holes and self.timer is None:
-            self.timer = self.loop.call_later(0.01, self._mend)
+        self._advance()
 
     def ask(self, numbers):
         """RequestPacketListResend, 2.2.5."""

@@ -341,7 +341,7 @@ class Client:
                                     f"0x{self.last_start:X}")
         self.current.ending = message.hr
         if self.funnel == "udp":
-            self.datagrams.end()
+            self.datagrams.end(message.hr)
         else:
             self.current.end = message.hr
         below_9 = self.server_major < 9

@@ -27,7 +27,7 @@ def _mended():
             await together(all_of(viewer) for viewer in hits)
             for viewer in (fills, *hits):
                 got_by(viewer, "udp")
-            mended(*(hits if share > 0.01 else []))
+            mended(fills, *hits)
             asked = sum(viewer.datagrams.requests for viewer in (fills, *hits))
             answered, refused = await since()
             lab.figure(f"{asked} requests, {answered} answered, {refused} refused")
@@ -41,8 +41,7 @@ def _mended():
             proxy = await lab.reverse(origin)
             viewers = [player(lab, proxy, title, identity, udp=stormy(share, seed)) for seed, identity in enumerate(("wmp9", "wmp10"), 5)]
             await together(all_of(viewer) for viewer in viewers)
-            if share > 0.01:
-                mended(*viewers)
+            mended(*viewers)
             await lab.settle()
 
         scenario(relayed, name=f"what_is_not_kept_arrives_bit_exact_at_{share * 100:.0f}_percent")
@@ -57,7 +56,7 @@ def _mended():
             judged(viewers, encoder)
             without_gaps(viewers)
             still_playing(viewers)
-            expect(sum(viewer.datagrams.recovered for viewer in viewers) > 3, "nothing was mended")
+            expect(any(viewer.datagrams.recovered for viewer in viewers), "nothing was mended")
             await lab.settle()
 
         scenario(on_air, name=f"a_broadcast_over_a_network_that_loses_{share * 100:.0f}_percent_arrives_bit_exact")
@@ -93,7 +92,7 @@ async def at_twenty_percent_nothing_breaks(lab):
 @scenario
 async def forged_resend_requests_get_no_byte(lab):
     origin, station = await lab.station(Encoder(PAST, **FULL))
-    proxy = await lab.splitter(origin)
+    proxy = await lab.splitter(origin, udp={"resend_budget": "100%"})
     viewer = await watch(lab.viewer(proxy, station, udp=True), 60)
     for what in FORGERIES:
         since = await resends(proxy)
