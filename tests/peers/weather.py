@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
-LUMP = 64 * 1024  # bytes that may come at once, whatever the bit rate
-AT_ONCE = 0.005  # seconds
+LUMP = 64 * 1024  # bytes that may leave at once, whatever the bit rate
+AT_ONCE = 0.005  # seconds, as they come
 BURST = 2.4  # times the bit rate: twice, and the heads and padding that a bit rate does not count
 
 
@@ -57,7 +57,7 @@ class Meter:
         self.recent = [(at, old) for at, old in self.recent if when - at < AT_ONCE] + [(when, size)]
         at_once = sum(old for _, old in self.recent)
         self.largest = max(self.largest, at_once)
-        if at_once > LUMP:
+        if at_once > 2 * LUMP + size:  # a sender that was held up while it sent has the next turn right behind
             return f"{at_once} bytes at once"
         if self.total > self.rate * (when - self.began) + self.depth:
             return f"{self.total} bytes within {when - self.began:.2f} s of the first, at {self.rate * 8 / BURST:.0f} bit/s"
