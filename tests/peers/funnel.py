@@ -319,7 +319,10 @@ class Funnel:
         return number < self.raw_next and number not in self.originals
 
     def end(self, hr):
-        """EndOfStream is there, and not as the answer to a Stop: at an error at once, else after the last datagram. What the last datagrams were is known by the count alone."""
+        """EndOfStream is there, and not as the answer to a Stop: behind the last datagram, save where it tells of an error.
+
+        What the last ones were is known by their count alone.
+        """
         client, now = self.client, time.monotonic()
         if self.last_new is not None and now - self.last_new < SETTLED and not mmsp.failed(hr) and not self.udp.lossy:
             client.deviate("3.2.4.1", f"EndOfStream {(now - self.last_new) * 1000:.0f} ms after the last datagram, which may still "

@@ -297,7 +297,8 @@ async def datagrams_of_others_never_reach_a_viewer(lab):
             other.sendto(mmsp.data_packet(number, session.incarnation & 0xFF, number & 0xFF, data), session.datagrams.address)
             other.sendto(bytes([number & 0xFF]) * 30, session.datagrams.address)
     # And from the right address, what is no Data packet of ours: another incarnation, another size, nothing at all.
-    for junk in (mmsp.data_packet(1, 0x77, 1, b"junk"), b"\x01\x02", b"", bytes(2000), mmsp.data_packet(0xF0F0F000, 0xFF, 0x10, bytes(1464))):
+    pair = mmsp.data_packet(mmsp.PAIR_LOCATIONS[0], 0xFF, 0x10, bytes(mmsp.PAIR_PAYLOAD))
+    for junk in (mmsp.data_packet(1, 0x77, 1, b"junk"), b"\x01\x02", b"", bytes(2000), pair):
         origin.outlet.send(junk, session.datagrams.address)
     await more([viewer], 60)
     judged([viewer], encoder)

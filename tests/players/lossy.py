@@ -112,6 +112,9 @@ def a_player_gets_every_packet_of_a_broadcast(weather):
 
 def what_comes_from_an_origin_over_udp_is_whole(weather):
     weather.all_of_it(weather.over_udp)
+    with open(weather.log, encoding="utf-8") as file:
+        asked = [e["fields"]["funnel_name"] for e in map(json.loads, file) if e.get("message") == "ConnectFunnel"]
+    expect(any("\\UDP\\" in name for name in asked), "nobody asked the origin for UDP")
 
 
 def both_sides_over_udp_are_mended(weather):
