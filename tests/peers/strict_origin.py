@@ -419,7 +419,9 @@ class Session:
     def _check_end(self):
         if self.broken:
             return
-        if self.opened and not self.closed_file and not self.name.wms4:
+        # 3.1.6.1: who waits in vain for datagrams closes the connection, without a word.
+        unheard = self.datagrams and self.config.udp != "serve"
+        if self.opened and not self.closed_file and not self.name.wms4 and not unheard:
             self.deviate("3.1.4.8", f"closed the connection without CloseFile while {self.state}")
         if self.log_due:
             self.deviate("3.1.4.5" if self.log_due == "stop" else "3.1.5.18", f"no Logging after the {self.log_due}")
@@ -982,8 +984,12 @@ class Session:
         transport, asked = mmsp.log_transport(message.log)
         if transport != ("UDP" if self.datagrams else "TCP"):
             self.deviate("2.2.1.1", f"szTransport is {transport!r}")
-        if asked < (len(self.datagrams.asked) if self.datagrams else 0):
-            self.deviate("2.2.1.1", f"dwResendRequests is {asked}, it asked for {len(self.datagrams.asked)} packets")
+        unreported = self.datagrams.unreported if self.datagrams else set()
+        if asked < len(unreported):
+            # A proxy that passes on its player's report tells what that one asked for.
+            level = "note" if self.name.via and not asked else "deviation"
+            self.report([(level, "2.2.1.1", f"dwResendRequests is {asked}, it asked for {len(unreported)} packets")])
+        unreported.clear()
 
     async def _on_CloseFile(self, message):
         self._check_file_id(message)
