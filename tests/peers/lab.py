@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 
 from broadcast import Encoder, Station
 from judge import Judge
@@ -74,8 +75,9 @@ class Proxy:
         self.changed.set()
 
     async def ready(self, protocols, timeout=10.0):
+        """Waits until it listens on as many addresses of each protocol as `protocols` has it."""
         async with asyncio.timeout(timeout):
-            while not all(p in self.bound for p in protocols):
+            while Counter(protocols) - Counter(protocol for protocol, _ in self.listeners):
                 if self.process.returncode is not None or self.reader.done():
                     raise Failed(f"the proxy ended with {self.process.returncode}: {self.lines[-3:]}")
                 self.changed.clear()
@@ -205,7 +207,7 @@ class Lab:
             env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")})
         proxy = Proxy(process, self.directory)
         self.proxies.append(proxy)
-        await proxy.ready(("mms", "admin"))
+        await proxy.ready(["admin", *(["mms"] * len(config["listen"]["mms"]))])
         return proxy
 
     async def reverse(self, upstream, /, shared=True, **sections):

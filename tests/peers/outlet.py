@@ -30,6 +30,8 @@ class Outlet:
         self.socket.close()
 
     def send(self, datagram, address):
+        if self.socket.fileno() < 0:
+            return  # it was late
         try:
             self.socket.sendto(datagram, address)
         except (BlockingIOError, ConnectionRefusedError):

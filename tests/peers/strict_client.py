@@ -494,8 +494,10 @@ class Client:
             wanted = level == 0 or level == 1 and payload.key
             if there:
                 received.pop(0)
-                if not wanted and not self.pending_switch:
-                    self.deviations.append(f"packet {packet.location_id}: stream {stream} is not selected")
+                if not wanted:
+                    if not self.pending_switch:
+                        self.deviations.append(f"packet {packet.location_id}: stream {stream} is not selected")
+                    continue
                 if stream not in self.joined:
                     whole = payload.offset == 0 or len(payload.replicated) == 1
                     if not whole or stream in video and not payload.key:

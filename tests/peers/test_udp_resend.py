@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
+import socket
 import time
 
 from broadcast import Encoder
 from cachelab import VOD, began, cacher, filled, player, shelf, to_the_end
 from film import film
 from funnel import FORGERIES, Udp
-from lab import PAST, expect, judged, scenario, still_playing, together, watch, without_gaps
+from lab import PAST, expect, judged, more, scenario, still_playing, together, watch, without_gaps
 from shelf import Title
 from udplab import all_of, got_by, mended, resends, stormy
 
@@ -111,6 +114,30 @@ async def forged_resend_requests_get_no_byte(lab):
             forger.close()
         expect(viewer.datagrams.again == before + 1, f"{what}: {viewer.datagrams.again - before} packets came again")
     await asyncio.sleep(0.3)  # nothing is to come; what comes unasked is a deviation
+    await lab.settle()
+
+
+@scenario
+async def a_flood_of_junk_disturbs_nobody(lab):
+    origin, station = await lab.station(Encoder(PAST, **FULL))
+    proxy = await lab.splitter(origin)
+    viewer = await watch(lab.viewer(proxy, station, udp=True), 20)
+    dice, answers = random.Random(1), []
+    for number in range(60):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind((f"127.0.1.{number + 1}", 0))
+            stranger.setblocking(False)
+            for _ in range(50):
+                head = b"\x0d\xf0\xef\xbe" if dice.random() < 0.7 else b""
+                stranger.sendto(head + dice.randbytes(dice.choice((0, 1, 8, 12, 16, 140, 1400, 60_000))), proxy.mms)
+            await asyncio.sleep(0.02)
+            with contextlib.suppress(BlockingIOError):
+                answers.append(stranger.recv(2000))
+    expect(not answers, f"{len(answers)} strangers were answered")
+    await more([viewer], 60)
+    without_gaps([viewer])
+    viewer.datagrams.ask([viewer.datagrams.raw_next - 2])
+    await viewer.until(lambda: viewer.datagrams.again == 1, "an answer after the flood", 3)
     await lab.settle()
 
 

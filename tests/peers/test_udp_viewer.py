@@ -215,6 +215,22 @@ async def a_viewer_whose_connection_ends_gets_nothing_more(lab):
 
 
 @scenario
+async def a_viewer_that_closes_its_port_disturbs_nobody(lab):
+    """Its system answers each datagram by "port unreachable", which comes back as an error of the socket that all share."""
+    encoder = Encoder(PAST, packet_size=1400, full=True, step_ms=20)
+    origin, station = await lab.station(encoder)
+    proxy = await lab.splitter(origin)
+    deaf, *others = [await watch(lab.viewer(proxy, station, udp=udp), 20) for udp in (True, True, True, None)]
+    deaf.datagrams.close()
+    await more(others, 120)
+    without_gaps(others)
+    judged(others, encoder)
+    expect(deaf.broken is None, "its session was ended, and its TCP connection lives")
+    await deaf.stop()
+    await lab.settle()
+
+
+@scenario
 async def an_entry_reaches_tcp_and_udp_viewers(lab):
     past = Encoder(PAST, first_location=7000, first_send=90_000, first_presentation=90_000, first_object=77)
     new = wordy(Encoder(PAST + 1, width=640, packet_size=700), 3000)

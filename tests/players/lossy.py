@@ -38,7 +38,7 @@ def skip(why):
 def set_up():
     """A loopback of our own, which loses packets."""
     complaints = []
-    for line in ("mount -t tmpfs none /run", "ip link set lo up"):
+    for line in ("mount -t tmpfs none /run", "ip link set lo mtu 1500 up"):
         done = subprocess.run(line.split(), capture_output=True, text=True)
         if done.returncode:
             skip(f"`{line}` is not permitted here: {done.stderr.strip()[-200:]}")
@@ -60,9 +60,14 @@ class Weather:
         self.path = lab.path("film.asf")
         with open(self.path, "wb") as file:
             file.write(self.film.header.bytes + b"".join(self.film.packets))
-        options = ("--file", self.path, "--name", "vod/film.asf", "--broadcast", f"on-air={self.path}")
+        self.large = film(2, seconds=12.0, rates=(300_000,), packet_size=8000)
+        self.large_path = lab.path("large.asf")
+        with open(self.large_path, "wb") as file:
+            file.write(self.large.header.bytes + b"".join(self.large.packets))
+        options = ("--file", self.path, "--name", "vod/film.asf", "--file", self.large_path, "--name", "vod/large.asf",
+                   "--broadcast", f"on-air={self.path}")
         self.origin, self.log = lab.strict_origin(*options)
-        self.proxy = self.before("mms")
+        self.proxy = self.before("mms", udp={"resend_budget": "100%"})
         self.over_udp = self.before("mmsu")
         self.cache = lab.path("cache")
         self.cacher = self.before("mmsu", cache={"dir": self.cache, "min_free": 0})
@@ -74,11 +79,11 @@ class Weather:
         proxy.address()
         return proxy
 
-    def plays(self, proxy, name, script, *how):
+    def plays(self, proxy, name, script, *how, path=None):
         """What the strict client says of a play."""
         client = os.path.join(HERE, "..", "peers", "strict_client.py")
         _, out, err, ended = run([sys.executable, client, f"mms://media.example/{name}", "--proxy", proxy.address(), "--compare",
-                                  self.path, "--do", script, "--timeout", "30", "--json", *how], 90)
+                                  path or self.path, "--do", script, "--timeout", "30", "--json", *how], 90)
         expect(ended and out, f"the strict client ended: {err[-300:]}")
         played = json.loads(out)
         expect(not played["error"], f"{played['error']}; {played['datagrams']}")
@@ -110,6 +115,13 @@ def a_player_gets_every_packet_of_a_broadcast(weather):
     expect(play["last"][0] - play["first"][0] == play["packets"] - 1, f"it has gaps: {play}")
 
 
+def packets_above_the_mtu_arrive_too(weather):
+    played = weather.plays(weather.proxy, "vod/large.asf", "start; end", "--udp", "--lossy", path=weather.large_path)
+    play, = played["plays"]
+    expect(play["packets"] == len(weather.large.packets), f"{play['packets']} of {len(weather.large.packets)}; {played['datagrams']}")
+    weather.proxy.wait(lambda: any("MTU" in line for line in weather.proxy.lines), "no warning of packets above the MTU")
+
+
 def what_comes_from_an_origin_over_udp_is_whole(weather):
     weather.all_of_it(weather.over_udp)
     with open(weather.log, encoding="utf-8") as file:
@@ -135,7 +147,7 @@ def a_fill_over_udp_ends_complete(weather):
     expect(len(exported) == len(weather.film.packets), f"the export has {len(exported)} packets")
 
 
-TESTS = [a_player_gets_every_packet_of_a_file, a_player_gets_every_packet_of_a_broadcast,
+TESTS = [a_player_gets_every_packet_of_a_file, a_player_gets_every_packet_of_a_broadcast, packets_above_the_mtu_arrive_too,
          what_comes_from_an_origin_over_udp_is_whole, both_sides_over_udp_are_mended, a_fill_over_udp_ends_complete]
 
 
