@@ -184,9 +184,11 @@ async def what_is_too_old_is_not_sent_again(lab):
 def _again():
     for what in ("a_history", "a_fill", "a_fast_fill", "an_entry", "a_session_of_its_own"):
         async def again(lab, what=what):
-            title = Title(VOD, film(seconds=8.0, rates=(800_000,)))
-            # Below 9 a fill takes as long as its viewer; from 9 on it is there and sealed while that has begun.
-            origin, _ = await shelf(lab, title, version="9.1.1.3841" if what == "a_fast_fill" else "4.1.0.3930")
+            # Below 9 a fill takes as long as its viewer; from 9 on it is done, and sealed, when that has its first packets. A small
+            # film is a part of a block.
+            is_fast = what == "a_fast_fill"
+            title = Title(VOD, film(seconds=6.0 if is_fast else 8.0, rates=(250_000 if is_fast else 800_000,)))
+            origin, _ = await shelf(lab, title, version="9.1.1.3841" if is_fast else "4.1.0.3930")
             origin.points["live"] = station = Station("live", Encoder(PAST, **FULL))
             udp = {"resend_budget": "100%", "resend_window": "5s"}
             if what in ("a_fill", "a_fast_fill", "an_entry"):
