@@ -11,28 +11,19 @@ Where namespaces are not permitted, or neither way to lose a packet, it says so 
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 
-from stage import HERE, Failed, Lab, asf, expect, run
+from alone import run_alone, skip
+from stage import HERE, asf, expect, run
 
 from film import film  # stage.py says where it is
 
-SKIPPED = 77
-INSIDE = "--inside"
 NETEM = "tc qdisc add dev lo root netem loss 5% duplicate 1% delay 5ms 4ms"
 FILTER = "iptables -A INPUT -p udp -m statistic --mode random --probability 0.05 -j DROP"
 LEAST = 1  # packet that a play loses; they leave in batches, and a filter takes these whole
-
-
-def skip(why):
-    print(f"skipped: {why}", flush=True)
-    sys.exit(SKIPPED)
 
 
 def set_up():
@@ -151,44 +142,5 @@ TESTS = [a_player_gets_every_packet_of_a_file, a_player_gets_every_packet_of_a_b
          what_comes_from_an_origin_over_udp_is_whole, both_sides_over_udp_are_mended, a_fill_over_udp_ends_complete]
 
 
-def main():
-    if len(sys.argv) < 2:
-        print(__doc__)
-        sys.exit(2)
-    if INSIDE not in sys.argv:
-        alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-        if os.geteuid() != 0 or subprocess.run([*alone, "true"], stderr=subprocess.DEVNULL).returncode:
-            skip("no namespaces without root, or not in this container")
-        sys.exit(subprocess.run([*alone, sys.executable, *sys.argv, INSIDE]).returncode)
-    set_up()
-    directory = tempfile.mkdtemp(prefix="mmsproxy-lossy-")
-    lab = Lab(os.path.abspath(sys.argv[1]), directory)
-    passed = failed = 0
-
-    def one(test):
-        try:
-            test(weather)
-            return None
-        except Failed as error:
-            return str(error)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-
-    try:
-        weather = Weather(lab)
-        with concurrent.futures.ThreadPoolExecutor(len(TESTS)) as pool:
-            for test, why in zip(TESTS, pool.map(one, TESTS)):
-                passed, failed = passed + (why is None), failed + (why is not None)
-                print(f"ok {test.__name__}" if why is None else f"FAILED {test.__name__}: {why}", flush=True)
-    except Failed as error:
-        failed += 1
-        print(f"FAILED to start: {error}", flush=True)
-    finally:
-        lab.stop()
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, set_up, Weather, TESTS, jobs=len(TESTS))

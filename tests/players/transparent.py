@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 
-from stage import HERE, Failed, Lab, expect, run
+from alone import run_alone, skip
+from stage import HERE, expect, run
 
-SKIPPED = 77
-INSIDE = "--inside"
 PLAYER, ROUTER_IN, ROUTER_OUT, ORIGIN, ELSEWHERE = "198.18.1.2", "198.18.1.1", "198.18.2.1", "198.18.2.2", "198.18.2.3"
 NETWORK = f"""
 mount -t tmpfs none /run
@@ -43,11 +40,6 @@ ip -n origin addr add {ELSEWHERE}/24 dev eth0
 ip -n origin link set eth0 up
 iptables -t nat -A PREROUTING -i lan0 -p tcp --dport 1755 -m addrtype ! --dst-type LOCAL -j REDIRECT --to-ports 1755
 """
-
-
-def skip(why):
-    print(f"skipped: {why}", flush=True)
-    sys.exit(SKIPPED)
 
 
 def set_up():
@@ -124,39 +116,5 @@ TESTS = [a_redirected_player_sees_the_origin_it_asked_for, a_redirected_player_w
          where_the_player_was_going_decides_and_not_what_it_says]
 
 
-def main():
-    if len(sys.argv) < 2:
-        print(__doc__)
-        sys.exit(2)
-    if INSIDE not in sys.argv:
-        # With its own list of processes, whatever it started ends with it.
-        alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-        if os.geteuid() != 0 or subprocess.run([*alone, "true"], stderr=subprocess.DEVNULL).returncode:
-            skip("no namespaces without root, or not in this container")
-        sys.exit(subprocess.run([*alone, sys.executable, *sys.argv, INSIDE]).returncode)
-    set_up()
-    directory = tempfile.mkdtemp(prefix="mmsproxy-transparent-")
-    lab = Lab(os.path.abspath(sys.argv[1]), directory)
-    passed = failed = 0
-    try:
-        street = Street(lab)
-        for test in TESTS:
-            try:
-                test(street)
-                passed += 1
-                print(f"ok {test.__name__}", flush=True)
-            except Failed as error:
-                failed += 1
-                print(f"FAILED {test.__name__}: {error}", flush=True)
-    except Failed as error:
-        failed += 1
-        print(f"FAILED to start: {error}", flush=True)
-    finally:
-        lab.stop()
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(__doc__, set_up, Street, TESTS)
