@@ -21,7 +21,7 @@ pub use self::cache::{
     VerifyArgs,
 };
 
-/// A caching and splitting proxy for Microsoft Media Server streaming (MMS, TCP port 1755).
+/// A caching and splitting proxy for Microsoft Media Server streaming (MMS, port 1755).
 #[derive(Debug, Parser)]
 #[command(name = "mmsproxy", version, arg_required_else_help = true, after_help = ENVIRONMENT)]
 pub struct Cli {
