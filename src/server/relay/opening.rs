@@ -245,9 +245,6 @@ impl Opener {
     /// The session at the origin is over, by its own fault.
     pub(super) fn lost(&mut self, error: &UpstreamError) -> Refusal {
         let Some(mut session) = self.session.take() else { return error.refusal() };
-        if is_without_datagrams(error) {
-            self.relay.origins.of(&session.at).sends_no_datagrams();
-        }
         if session.upstream.is_greeted() && matches!(error, UpstreamError::Closed | UpstreamError::Lost(_)) {
             // It was asked for nothing yet, and has no reason to wait for a viewer that takes its time.
             debug!(reason = %Printable(error), "the origin left before it was asked");
@@ -256,6 +253,7 @@ impl Opener {
         let refusal = session.span.in_scope(|| self.relay.origin_failed(error));
         session.outcome.is_failure = true;
         if is_without_datagrams(error) {
+            self.relay.origins.of(&session.at).sends_no_datagrams();
             // Its connection is well, so it is left as a client should.
             let span = session.span.clone();
             tokio::spawn(session.close(self.rules.settings.reply).instrument(span));

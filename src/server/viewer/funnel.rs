@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::debug;
 
-use super::facts::Way;
-use super::turn::Scratch;
+use super::facts::{Tally, Way};
 use super::{Inner, Viewer};
-use crate::server::udp::{Claim, Funnels, Port, Target, send};
+use crate::server::udp::{Claim, Funnels, Port, Sent, Target, send};
 use crate::session::batch::Batch;
 use crate::session::mmsp::server::Funnel;
 use crate::session::{Reason, Refusal};
@@ -80,33 +79,37 @@ impl Viewer {
     }
 
     /// Sends the datagrams that waited; returns when to look again, where there is still no room for them.
-    pub(super) fn flush_datagrams(&self, inner: &mut Inner, now: Instant, scratch: &mut Scratch) -> Option<Instant> {
+    pub(super) fn flush_datagrams(&self, inner: &mut Inner, now: Instant, tally: &mut Tally) -> Option<Instant> {
         let funnel = inner.funnel.as_deref_mut().filter(|funnel| !funnel.unsent.is_empty())?;
-        let packets = funnel.unsent.take_packets();
-        let socket = self.road.as_ref()?.port.socket(self.id)?;
-        let sent = send(socket, &mut funnel.target, &mut funnel.unsent);
-        if funnel.unsent.is_empty() {
-            // An empty queue keeps no room.
-            funnel.unsent = Batch::new();
+        // Where all of it leaves, the queue keeps no room.
+        let mut unsent = std::mem::take(&mut funnel.unsent);
+        self.send_datagrams(inner, now, &mut unsent, tally)
+    }
+
+    /// Sends datagrams; what the socket does not take is the viewer's to keep. Returns when to look again then.
+    pub(super) fn send_datagrams(
+        &self,
+        inner: &mut Inner,
+        now: Instant,
+        datagrams: &mut Batch,
+        tally: &mut Tally,
+    ) -> Option<Instant> {
+        let packets = datagrams.take_packets();
+        let Some(sent) = self.send(inner, datagrams) else {
+            datagrams.clear();
+            return None;
+        };
+        if let Some(funnel) = inner.funnel.as_deref_mut().filter(|_| !datagrams.is_empty()) {
+            funnel.unsent = datagrams.take_rest();
         }
-        self.note_sent(inner, sent.bytes, packets, &mut scratch.tally);
+        self.note_sent(inner, sent.bytes, packets, tally);
         sent.is_blocked.then(|| now + NO_ROOM)
     }
 
-    /// Sends the datagrams that were just framed; what the socket does not take is the viewer's to keep.
-    pub(super) fn send_datagrams(&self, inner: &mut Inner, now: Instant, scratch: &mut Scratch) -> Option<Instant> {
-        let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut()) else {
-            scratch.datagrams.clear();
-            return None;
-        };
-        let socket = road.port.socket(self.id)?;
-        let packets = scratch.datagrams.take_packets();
-        let sent = send(socket, &mut funnel.target, &mut scratch.datagrams);
-        if !scratch.datagrams.is_empty() {
-            funnel.unsent = scratch.datagrams.take_rest();
-        }
-        self.note_sent(inner, sent.bytes, packets, &mut scratch.tally);
-        sent.is_blocked.then(|| now + NO_ROOM)
+    /// `None` where they have nowhere to go.
+    fn send(&self, inner: &mut Inner, datagrams: &mut Batch) -> Option<Sent> {
+        let socket = self.road.as_ref()?.port.socket(self.id)?;
+        Some(send(socket, &mut inner.funnel.as_deref_mut()?.target, datagrams))
     }
 
     /// A player on UDP asks for packets that it lost.
@@ -119,11 +122,8 @@ impl Viewer {
             Err(refusal) => (refusal.label(), 1),
         };
         self.counters.resends.with_label_values(&[result]).inc_by(packets.into());
-        if let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut())
-            && let Some(socket) = road.port.socket(self.id)
-        {
-            // What finds no room now is lost once more, and may be asked for once more.
-            let sent = send(socket, &mut funnel.target, &mut datagrams);
+        // What finds no room now is lost once more, and may be asked for once more.
+        if let Some(sent) = self.send(inner, &mut datagrams) {
             inner.facts.sent_bytes += sent.bytes as u64;
         }
     }

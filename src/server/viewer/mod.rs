@@ -358,14 +358,14 @@ impl Viewer {
             inner.plays.kicked(&refusal, inner.facts.sent());
             inner.session.end(Instant::now(), *refusal);
         }
-        let (mut is_news, mut scratch) = (false, Scratch::default());
+        let (mut is_news, mut tally) = (false, Tally::default());
         let deadline = loop {
             let output = inner.session.poll_output();
             is_news |= !matches!(output, Output::Timeout(_));
             match output {
                 Output::Send(bytes) => {
                     // A packet pair goes before the report behind it, 3.2.5.8.
-                    self.flush_datagrams(inner, Instant::now(), &mut scratch);
+                    self.flush_datagrams(inner, Instant::now(), &mut tally);
                     inner.unsent.push_message(bytes);
                 }
                 Output::SendDatagram(bytes) => inner.push_datagram(bytes),
@@ -384,7 +384,7 @@ impl Viewer {
                 Output::Timeout(deadline) => break deadline,
             }
         };
-        scratch.count(&self.counters);
+        tally.count(&self.counters);
         inner.plays.settle(Shown::of(&inner.session, inner.facts.sent()));
         self.count_content(inner);
         let joins_writer = inner.session.is_streaming() && !std::mem::replace(&mut inner.is_with_writer, true);

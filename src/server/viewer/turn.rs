@@ -26,9 +26,9 @@ const STORED: usize = 2 * BATCH;
 /// What whoever gives turns brings along.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Scratch {
-    pub(super) batch: Batch,
-    pub(super) datagrams: Batch,
-    pub(super) tally: Tally,
+    batch: Batch,
+    datagrams: Batch,
+    tally: Tally,
 }
 
 impl Scratch {
@@ -119,7 +119,7 @@ impl Viewer {
         inner.is_blocked = false;
         inner.held = None;
         inner.progress = now;
-        if let Some(later) = self.flush_datagrams(inner, now, scratch) {
+        if let Some(later) = self.flush_datagrams(inner, now, &mut scratch.tally) {
             return Ok(Flushed::All(Some(later)));
         }
         let most = if inner.session.is_announced() { BATCH } else { STORED };
@@ -137,7 +137,7 @@ impl Viewer {
             }
         }
         if !scratch.datagrams.is_empty()
-            && let Some(later) = self.send_datagrams(inner, now, scratch)
+            && let Some(later) = self.send_datagrams(inner, now, &mut scratch.datagrams, &mut scratch.tally)
         {
             return Ok(Flushed::All(Some(later)));
         }
