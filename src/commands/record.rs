@@ -6,26 +6,21 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use prometheus::IntGauge;
-use tokio::sync::Notify;
 use tracing::warn;
 
 use super::signals::Signals;
 use super::visit::{Answer, Visit};
 use crate::asf::writer::WriterError;
-use crate::asf::{Header, Thinning, Writer};
+use crate::asf::{Header, Writer};
 use crate::cli::RecordArgs;
-use crate::server::pipe::{Overflow, PipeCursor, pipe};
+use crate::server::pipe::PipeCursor;
 use crate::session::mmsp::client::Event;
-use crate::session::{Burst, Cursor, End, Next, Opened, Packet, Play, Position, Request, StreamChoice};
+use crate::session::{Cursor, End, Next, Opened, Packet};
 
-/// What may wait for the disk, bytes.
-const BUFFER: usize = 4 * 1024 * 1024;
 /// How often the file is made valid.
 const CHECKPOINT: Duration = Duration::from_secs(2);
 /// How much faster than real time an origin is asked to send on-demand content; those of version 9 and later do.
@@ -42,15 +37,14 @@ pub async fn record(args: &RecordArgs) -> anyhow::Result<()> {
         Answer::Refused(why) => bail!("{}: {why}", args.url),
     };
     let mut recording = Recording::begin(&args.output, &opened)?;
-    let mut cursor = start(&mut visit, &opened)?;
-    let bell = Arc::clone(&cursor.1);
+    let (mut cursor, bell) = visit.play(&opened, FASTER)?;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let limit = args.duration;
     let ended = {
         let over = signals.end(limit);
         tokio::pin!(over);
         loop {
-            if let Some(end) = recording.take_all(&mut cursor.0)? {
+            if let Some(end) = recording.take_all(&mut cursor)? {
                 break Some(end);
             }
             tokio::select! {
@@ -61,7 +55,7 @@ pub async fn record(args: &RecordArgs) -> anyhow::Result<()> {
                     Ok(Event::Refused(refusal)) => bail!("{}: {refusal}", args.url),
                     Ok(_) => {}
                     Err(error) => {
-                        recording.take_all(&mut cursor.0)?;
+                        recording.take_all(&mut cursor)?;
                         break Some(End::Failed(error.refusal()));
                     }
                 },
@@ -74,22 +68,6 @@ pub async fn record(args: &RecordArgs) -> anyhow::Result<()> {
         Some(End::Failed(refusal)) => bail!("the recording ends early: {refusal}"),
         Some(End::Complete) | None => Ok(()),
     }
-}
-
-/// Every stream in full, from the start.
-fn start(visit: &mut Visit, opened: &Opened) -> anyhow::Result<(PipeCursor, Arc<Notify>)> {
-    let bell = Arc::new(Notify::new());
-    let held = IntGauge::new("held", "held")?;
-    let (feeder, cursor) = pipe(BUFFER, Overflow::Wait, Arc::clone(&bell), held);
-    visit.upstream.feed(feeder);
-    let choices = opened.header.streams().iter();
-    let choices = choices.map(|s| StreamChoice { replaces: None, stream: s.number, thinning: Thinning::All });
-    visit.upstream.request(Request::Select(choices.collect()))?;
-    let duration = Duration::try_from_secs_f64(opened.description.duration_seconds).unwrap_or_default();
-    let burst = Burst { bits_per_second: opened.description.bit_rate.saturating_mul(FASTER), duration };
-    let burst = (!opened.description.broadcast && !duration.is_zero()).then_some(burst);
-    visit.upstream.request(Request::Play(Play { burst, ..Play::from(Position::Default) }))?;
-    Ok((cursor, bell))
 }
 
 /// The file that is being written, and the bar.

@@ -1,16 +1,20 @@
 //! A session at an origin on our own behalf: `probe` and `record` are players of a kind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use prometheus::{IntCounter, IntGauge};
 use tokio::net::lookup_host;
+use tokio::sync::Notify;
 
+use crate::asf::Thinning;
 use crate::content::{HostPort, MmsUrl, Name, Scheme};
+use crate::server::pipe::{Overflow, PipeCursor, pipe};
 use crate::server::relay::identity::{OWN_IDENTITY, own_guid};
 use crate::server::upstream::{Counts, Upstream};
 use crate::session::mmsp::client::{Event, Settings};
-use crate::session::{AuthScheme, Open, Opened, Request};
+use crate::session::{AuthScheme, Burst, Open, Opened, Play, Position, Request, StreamChoice};
 use crate::wire::mmsp::subscriber_name::SubscriberName;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -18,6 +22,8 @@ const REPLY: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 const MAX_HEADER: usize = 8 * 1024 * 1024;
 const MAX_CONTROL_PACKET: usize = 64 * 1024;
+/// What may wait for whoever takes the media, bytes.
+const BUFFER: usize = 4 * 1024 * 1024;
 
 /// A connection to an origin, or through a proxy.
 pub(super) struct Visit {
@@ -30,7 +36,7 @@ pub(super) struct Visit {
 
 /// What came of opening.
 pub(super) enum Answer {
-    Opened(std::sync::Arc<Opened>),
+    Opened(Arc<Opened>),
     LoginRequired(AuthScheme),
     Redirected(String),
     Refused(String),
@@ -91,6 +97,22 @@ impl Visit {
                 Event::Connected { .. } | Event::Playing | Event::Closed => {}
             }
         }
+    }
+
+    /// Plays what was opened, every stream in full, from the start; on-demand content `faster` than real time where the
+    /// origin does that: those of version 9 and later do. Where packets come, and what rings when there are more.
+    pub(super) fn play(&mut self, opened: &Opened, faster: u32) -> anyhow::Result<(PipeCursor, Arc<Notify>)> {
+        let bell = Arc::new(Notify::new());
+        let (feeder, cursor) = pipe(BUFFER, Overflow::Wait, Arc::clone(&bell), IntGauge::new("held", "held")?);
+        self.upstream.feed(feeder);
+        let choices = opened.header.streams().iter();
+        let choices = choices.map(|s| StreamChoice { replaces: None, stream: s.number, thinning: Thinning::All });
+        self.upstream.request(Request::Select(choices.collect()))?;
+        let duration = Duration::try_from_secs_f64(opened.description.duration_seconds).unwrap_or_default();
+        let burst = Burst { bits_per_second: opened.description.bit_rate.saturating_mul(faster), duration };
+        let burst = (!opened.description.broadcast && !duration.is_zero()).then_some(burst);
+        self.upstream.request(Request::Play(Play { burst, ..Play::from(Position::Default) }))?;
+        Ok((cursor, bell))
     }
 
     /// Ends the session as a player should.

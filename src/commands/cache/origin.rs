@@ -4,7 +4,6 @@
 //! the rest.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,17 +11,14 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use indicatif::{ProgressBar, ProgressStyle};
-use prometheus::IntGauge;
-use tokio::sync::Notify;
 
-use crate::asf::{Header, Thinning};
+use crate::asf::Header;
 use crate::cache::disk::Found;
 use crate::cache::{Packets, digest};
 use crate::commands::visit::{Answer, Visit};
 use crate::content::{HostPort, MmsUrl};
-use crate::server::pipe::{Overflow, PipeCursor, pipe};
 use crate::session::mmsp::client::Event;
-use crate::session::{Burst, Cursor, End, Next, Opened, Play, Position, Request, StreamChoice};
+use crate::session::{Cursor, End, Next, Opened};
 
 /// Enough of a SHA-256 to tell packets apart.
 type Digest = [u8; 16];
@@ -188,8 +184,6 @@ fn ranges(numbers: &[u64]) -> String {
     texts.join(", ")
 }
 
-/// Media that wait to be compared, bytes.
-const BUFFER: usize = 4 * 1024 * 1024;
 /// How much faster than it plays an origin is asked to send; those of version 9 and later do.
 const FASTER: u32 = 100;
 
@@ -219,7 +213,7 @@ fn origin_url(url: &str) -> anyhow::Result<MmsUrl> {
 
 async fn play(visit: &mut Visit, opened: &Opened) -> anyhow::Result<Digests> {
     let mut sent = Digests { header: cut(digest(opened.header.bytes())), packets: Vec::new() };
-    let (mut cursor, bell) = start(visit, opened)?;
+    let (mut cursor, bell) = visit.play(opened, FASTER)?;
     let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {percent}% of the origin's packets")?;
     let bar = ProgressBar::new(opened.description.packet_count).with_style(style);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -250,21 +244,6 @@ async fn play(visit: &mut Visit, opened: &Opened) -> anyhow::Result<Digests> {
             },
         }
     }
-}
-
-/// Every stream in full, from the start.
-fn start(visit: &mut Visit, opened: &Opened) -> anyhow::Result<(PipeCursor, Arc<Notify>)> {
-    let bell = Arc::new(Notify::new());
-    let held = IntGauge::new("held", "held")?;
-    let (feeder, cursor) = pipe(BUFFER, Overflow::Wait, Arc::clone(&bell), held);
-    visit.upstream.feed(feeder);
-    let choices = opened.header.streams().iter();
-    let choices = choices.map(|s| StreamChoice { replaces: None, stream: s.number, thinning: Thinning::All });
-    visit.upstream.request(Request::Select(choices.collect()))?;
-    let duration = Duration::try_from_secs_f64(opened.description.duration_seconds).unwrap_or_default();
-    let burst = Burst { bits_per_second: opened.description.bit_rate.saturating_mul(FASTER), duration };
-    visit.upstream.request(Request::Play(Play { burst: Some(burst), ..Play::from(Position::Default) }))?;
-    Ok((cursor, bell))
 }
 
 #[cfg(test)]
