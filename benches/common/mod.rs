@@ -3,6 +3,7 @@
 //! of them needs stands there.
 
 pub mod connection;
+pub mod failures;
 pub mod framer;
 pub mod handshake;
 pub mod meter;

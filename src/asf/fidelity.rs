@@ -39,15 +39,10 @@ mod tests {
     use proptest::sample::Index;
 
     use super::super::padding::{restore, strip};
-    use super::super::testing;
+    use super::super::testing::{self, BYTE_PADDING, MULTIPLE, SINGLE, WORD_PADDING};
     use super::super::{HeaderBuilder, MediaObject, Packetizer, StreamNumber};
     use super::*;
 
-    // Recorded: tests/vectors/asf/README.md.
-    const MULTIPLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-0.bin");
-    const SINGLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-1.bin");
-    const BYTE_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-7.bin");
-    const WORD_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-25.bin");
     const RECORDED: [&[u8]; 4] = [MULTIPLE, SINGLE, BYTE_PADDING, WORD_PADDING];
 
     fn stripped(packet: &[u8]) -> Bytes {

@@ -68,12 +68,8 @@ impl Outline {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing;
+    use super::super::testing::{self, MULTIPLE, SINGLE};
     use super::*;
-
-    // Recorded: tests/vectors/asf/README.md.
-    const MULTIPLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-0.bin");
-    const SINGLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-1.bin");
 
     #[test]
     fn a_key_frame_is_named_where_it_begins() {

@@ -321,14 +321,8 @@ impl Head {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing;
+    use super::super::testing::{self, BYTE_PADDING, MULTIPLE, SINGLE, WORD_PADDING};
     use super::*;
-
-    // Recorded: tests/vectors/asf/README.md.
-    const MULTIPLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-0.bin");
-    const SINGLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-1.bin");
-    const BYTE_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-7.bin");
-    const WORD_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-25.bin");
 
     fn stream(number: u16) -> StreamNumber {
         StreamNumber::new(number).unwrap()

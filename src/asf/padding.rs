@@ -106,14 +106,9 @@ pub fn restore(packet: &[u8], packet_size: usize) -> Result<Vec<u8>, RestoreErro
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Payload, testing};
+    use super::super::Payload;
+    use super::super::testing::{self, BYTE_PADDING, MULTIPLE, SINGLE, WORD_PADDING};
     use super::*;
-
-    // Recorded: tests/vectors/asf/README.md.
-    const MULTIPLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-0.bin");
-    const SINGLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-1.bin");
-    const BYTE_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-7.bin");
-    const WORD_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-25.bin");
 
     /// What a decoder gets of a packet: each payload, but for its place, and the data.
     fn kept(packet: &[u8]) -> Vec<(Payload, Vec<u8>)> {

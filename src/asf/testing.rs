@@ -3,6 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+// Recorded: tests/vectors/asf/README.md.
+pub(crate) const MULTIPLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-0.bin");
+pub(crate) const SINGLE: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-1.bin");
+pub(crate) const BYTE_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-7.bin");
+pub(crate) const WORD_PADDING: &[u8] = include_bytes!("../../tests/vectors/asf/talk-packet-25.bin");
+
 /// What a packet is built from. Types are the two-bit codes 0 to 3.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from stage import Failed, Lab
+from stage import Failed, Lab, complaint
 
 SKIPPED = 77
 INSIDE = "--inside"
@@ -38,19 +38,10 @@ def run_alone(usage, set_up, world, tests, jobs=1):
     lab = Lab(os.path.abspath(sys.argv[1]), directory)
     failed = 0
 
-    def one(test):
-        try:
-            test(place)
-            return None
-        except Failed as error:
-            return str(error)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-
     try:
         place = world(lab)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for test, why in zip(tests, pool.map(one, tests)):
+            for test, why in zip(tests, pool.map(lambda test: complaint(test, place), tests)):
                 failed += why is not None
                 print(f"ok {test.__name__}" if why is None else f"FAILED {test.__name__}: {why}", flush=True)
         passed = len(tests) - failed

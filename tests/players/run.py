@@ -23,7 +23,8 @@ import threading
 import time
 
 import splits
-from stage import USER, Capture, Failed, Lab, asf, compare_dump, deviations_at, dumped_packets, expect, frames, mmst, mmsu, run, vlc
+from stage import (USER, Capture, Failed, Lab, asf, compare_dump, complaint, deviations_at, dumped_packets, expect, frames, mmst,
+                   mmsu, run, vlc)
 
 ONE_VLC_OVER_UDP = threading.Lock()  # each of them takes port 7000
 FORWARD_HOST = "127.0.78.1"  # free players name a host without its port, so the forward test needs one with 1755 free
@@ -320,13 +321,7 @@ def main():
 
     def one(name, function, arguments):
         nonlocal passed, failed
-        why = None
-        try:
-            function(*arguments)
-        except Failed as error:
-            why = str(error)
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
+        why = complaint(function, *arguments)
         with lock:
             passed, failed = passed + (why is None), failed + (why is not None)
             print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)

@@ -28,6 +28,17 @@ def expect(condition, text):
         raise Failed(text)
 
 
+def complaint(function, *arguments):
+    """What is wrong with what it does; None where nothing is."""
+    try:
+        function(*arguments)
+        return None
+    except Failed as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def run(command, timeout, **options):
     """Runs a player; what is still there after `timeout` is ended, which is no failure by itself."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -3,10 +3,8 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::common::failures::Failures;
 use crate::common::quantiles::{Quantiles, histogram};
-
-/// Failures whose text is told; the others are counted.
-const TOLD: usize = 3;
 
 /// Counters of one thread. Times are in nanoseconds.
 #[derive(Debug)]
@@ -24,8 +22,7 @@ pub struct Tally {
     /// The first packet that anybody wanted, and the one behind the last that anybody had.
     pub first: u64,
     pub end: u64,
-    failures: usize,
-    texts: Vec<String>,
+    failures: Failures,
 }
 
 impl Tally {
@@ -39,8 +36,7 @@ impl Tally {
             short: 0,
             first: u64::MAX,
             end: 0,
-            failures: 0,
-            texts: Vec::new(),
+            failures: Failures::default(),
         })
     }
 
@@ -56,10 +52,7 @@ impl Tally {
 
     /// A viewer is gone.
     pub fn failed(&mut self, error: &anyhow::Error) {
-        self.failures += 1;
-        if self.texts.len() < TOLD {
-            self.texts.push(format!("{error:#}"));
-        }
+        self.failures.put(error);
     }
 
     /// Takes another thread's.
@@ -71,8 +64,7 @@ impl Tally {
         self.short += other.short;
         self.first = self.first.min(other.first);
         self.end = self.end.max(other.end);
-        self.failures += other.failures;
-        self.texts.extend(other.texts.iter().take(TOLD.saturating_sub(self.texts.len())).cloned());
+        self.failures.add(&other.failures);
         Ok(())
     }
 
@@ -88,8 +80,8 @@ impl Tally {
             late: Quantiles::of(&self.late),
             skips: self.skips,
             short: self.short,
-            failed: self.failures,
-            failures: self.texts.clone(),
+            failed: self.failures.count,
+            failures: self.failures.texts.clone(),
         }
     }
 }

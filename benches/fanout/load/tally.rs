@@ -4,10 +4,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
+use crate::common::failures::Failures;
 use crate::common::quantiles::{Quantiles, histogram};
-
-/// Failures whose text is told; the others are counted.
-const TOLD: usize = 3;
 
 /// Counters of one thread. Times are in nanoseconds.
 #[derive(Debug)]
@@ -22,8 +20,7 @@ pub struct Tally {
     pub skipped: u64,
     /// Viewers that got less than they should.
     pub short: usize,
-    failures: usize,
-    texts: Vec<String>,
+    failures: Failures,
 }
 
 impl Tally {
@@ -36,8 +33,7 @@ impl Tally {
             skips: 0,
             skipped: 0,
             short: 0,
-            failures: 0,
-            texts: Vec::new(),
+            failures: Failures::default(),
         })
     }
 
@@ -58,10 +54,7 @@ impl Tally {
 
     /// A viewer is gone.
     pub fn failed(&mut self, error: &anyhow::Error) {
-        self.failures += 1;
-        if self.texts.len() < TOLD {
-            self.texts.push(format!("{error:#}"));
-        }
+        self.failures.put(error);
     }
 
     /// Takes another thread's.
@@ -72,8 +65,7 @@ impl Tally {
         self.skips += other.skips;
         self.skipped += other.skipped;
         self.short += other.short;
-        self.failures += other.failures;
-        self.texts.extend(other.texts.iter().take(TOLD.saturating_sub(self.texts.len())).cloned());
+        self.failures.add(&other.failures);
         Ok(())
     }
 
@@ -91,8 +83,8 @@ impl Tally {
             skips: self.skips,
             skipped: self.skipped,
             short: self.short,
-            failed: self.failures,
-            failures: self.texts.clone(),
+            failed: self.failures.count,
+            failures: self.failures.texts.clone(),
         }
     }
 }
