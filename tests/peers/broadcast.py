@@ -211,6 +211,12 @@ class Station:
     def breaks_now(self, sent):
         return False
 
+    async def moves_on(self):
+        """Until who comes now begins later than what is on the air as this is called: no packet is sent to anyone twice."""
+        live = self.live()
+        while self.first(-1) <= live:
+            await asyncio.sleep(self.file.step_ms / 1000)
+
     # -- commands --
 
     def _command(self):

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Runs the proxy between the strict origin and the strict client, one scenario after the other.
 
-    scenarios.py PROXY_BINARY [--only TEXT] [--jobs N] [--seconds N] [--keep]
+    scenarios.py PROXY_BINARY [--only TEXT] [--jobs N] [--seconds N] [--shaky N] [--keep]
 
 The scenarios are the functions marked with `@scenario` in test_*.py. Prints `ok NAME` or `FAILED NAME: why` for each,
 `figure NAME: text` for what is measured, and at the end `N passed, M failed`.
+
+What failed is run once more, alone, when all others are done: a machine that shares its cores may stand still for longer
+than a deadline that has a meaning allows. What passes then is counted as passed, but `SHAKY NAME` tells of it, and with more
+than a few of them (`--shaky`) none of them is forgiven: that is a fault of the proxy's.
 """
 
 from __future__ import annotations
@@ -84,13 +88,19 @@ async def run_all(options):
         async with gate:
             return await run_one(options, number, name, function, limit)
 
-    results = await asyncio.gather(*(gated(n, *s[:3]) for n, s in enumerate(chosen) if not s[3]))
-    for number, (name, function, limit, alone) in enumerate(chosen):
-        if alone:
-            results.append(await run_one(options, number, name, function, limit))
+    together = [(number, *s[:3]) for number, s in enumerate(chosen) if not s[3]]
+    apart = [(number, *s[:3]) for number, s in enumerate(chosen) if s[3]]
+    passed = await asyncio.gather(*(gated(*one) for one in together))
+    passed += [await run_one(options, *one) for one in apart]
+    failed = [one for one, well in zip(together + apart, passed) if not well]
+    if len(failed) <= options.shaky:
+        again = [one for one in failed if await run_one(options, *one)]
+        for _, name, *_ in again:
+            print(f"SHAKY {name}: it failed, and passed alone", flush=True)
+        failed = [one for one in failed if one not in again]
     shutil.rmtree(directory, ignore_errors=True)
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
-    return 0 if results and all(results) else 1
+    print(f"{len(passed) - len(failed)} passed, {len(failed)} failed")
+    return 0 if passed and not failed else 1
 
 
 def main():
@@ -99,6 +109,7 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name, or whose file's, has this in it")
     parser.add_argument("--jobs", type=int, default=6, help="scenarios at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the 200 viewers watch")
+    parser.add_argument("--shaky", type=int, default=3, metavar="N", help="of so many that failed each may try again, alone")
     parser.add_argument("--keep", action="store_true", help="keep the configs")
     parser.add_argument("--verbose", type=int, default=0, metavar="LINES", help="of the proxy's log after a failure")
     options = parser.parse_args()

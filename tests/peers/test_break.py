@@ -61,6 +61,7 @@ def _breaks():
             await asyncio.sleep(2.0)  # the origin is away
             still_playing(viewers)
             if after is None:
+                await station.moves_on()
                 await origin.revive()
                 encoders = (past,)
             else:

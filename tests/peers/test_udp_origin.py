@@ -276,8 +276,9 @@ async def a_broadcast_over_udp_that_was_lost_comes_back(lab):
     viewers = [lab.viewer(proxy, station, udp=udp) for udp in (None, True)]
     await together(watch(viewer, 30) for viewer in viewers)
     await origin.kill()
+    await station.moves_on()
     await origin.revive()
-    await more(viewers, 60)
+    await more(viewers, 60, timeout=20)
     judged(viewers, encoder)
     still_playing(viewers)
     came_by(origin, "udp")
