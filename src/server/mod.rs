@@ -220,6 +220,7 @@ impl Server {
         // nCubs is all that keeps a stranger from asking for a viewer's packets: without randomness nobody is served.
         let Ok(client_id) = getrandom::u32() else { return };
         sockets::bound_kernel_buffer(&SockRef::from(&stream), self.settings.kernel_buffer);
+        let Some(writer) = self.writers.of(id) else { return };
         let session = Session::new(Instant::now(), Arc::clone(&self.settings.session), ClientId(client_id));
         let bell = Arc::new(Notify::new());
         let plays = self.access_log.as_ref().map_or_else(Plays::default, |log| {
@@ -231,11 +232,11 @@ impl Server {
             stream,
             session,
             Arc::clone(&bell),
+            Arc::clone(writer),
             Arc::clone(&self.counters),
             self.settings.max_skips,
-            plays,
         );
-        let viewer = Arc::new(viewer.with_road(road));
+        let viewer = Arc::new(viewer.with_road(road).with_plays(plays));
         let (viewer_link, source_link) = link(bell);
         let (place, refusal) = match self.admit(&viewer) {
             Ok(place) => (place, None),
@@ -250,8 +251,7 @@ impl Server {
             Some(refusal) => Arc::new(Refuse(refusal)) as Arc<dyn Source>,
         };
         tokio::spawn(source.serve(peer, source_link).instrument(span.clone()));
-        let Some(writer) = self.writers.of(id) else { return };
-        let mut ways = Ways { link: viewer_link, writer: Arc::clone(writer), idle: self.settings.session.idle };
+        let mut ways = Ways { link: viewer_link, idle: self.settings.session.idle };
         let serve = async move {
             place.viewer.serve(&mut ways).await;
             // The limits have room again once the source has been told.

@@ -20,8 +20,10 @@ use super::cadence::Cadence;
 use super::counters::Counters;
 use super::viewer::{Scratch, Turn, Viewer};
 
-/// Into how many parts the interval is cut.
-const SLOTS: usize = 10;
+/// Into how many turns the interval is cut at most, and how long a turn is at least: where few watch, to wake up costs more
+/// than to write to some of them.
+const MAX_SLOTS: usize = 10;
+const SLOT: Duration = Duration::from_millis(25);
 /// The shortest interval but "at once", and how often viewers are looked after whose media nobody announces.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Viewers that are served between two looks at the clock.
@@ -34,8 +36,9 @@ pub struct Writers(Vec<Arc<Writer>>);
 impl Writers {
     /// Writers that don't work yet: they are made before the server, for the sources of its content to know them.
     pub fn new(settings: &Settings) -> Arc<Self> {
-        let writer = |_| Arc::new(Writer::new(settings.flush, settings.flush_max));
-        Arc::new(Self((0..settings.writers.max(1)).map(writer).collect()))
+        let count = settings.writers.max(1);
+        let writer = |_| Arc::new(Writer::new(settings.flush, settings.flush_max, count));
+        Arc::new(Self((0..count).map(writer).collect()))
     }
 
     /// There are more media for some viewers: to be called after they were appended. Costs next to nothing unless media
@@ -76,14 +79,30 @@ impl Writers {
     }
 }
 
-type Slot = Mutex<Vec<Arc<Viewer>>>;
+/// Viewers that have their turns together.
+#[derive(Debug, Default)]
+struct Slot {
+    seats: Mutex<Vec<Seat>>,
+    /// The numbers of viewers that are to be looked at in the next turn, at rest or not.
+    stirred: Mutex<Vec<u64>>,
+}
+
+/// A viewer's place in a slot. Most turns of one whose media leave by send time are none, and a look at its own lines of
+/// memory costs more than all else of such a turn: what tells that it rests stands here, beside the next one's.
+#[derive(Debug)]
+struct Seat {
+    viewer: Arc<Viewer>,
+    id: u64,
+    /// There is nothing to do for it until then, unless it is stirred.
+    rests_until: Option<Instant>,
+}
 
 /// One writer.
 #[derive(Debug)]
 pub(super) struct Writer {
-    slots: [Slot; SLOTS],
-    /// The slot of the viewer that comes next.
-    next_slot: AtomicUsize,
+    slots: Vec<Slot>,
+    /// How many writers share the viewers.
+    writers: usize,
     streaming: AtomicUsize,
     /// Woken when the first viewer comes; where media leave at once, by all that is new.
     thread: OnceLock<Thread>,
@@ -94,11 +113,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn new(flush: Duration, flush_max: Duration) -> Self {
+    fn new(flush: Duration, flush_max: Duration, writers: usize) -> Self {
         let flush = if flush.is_zero() { flush } else { flush.max(MIN_INTERVAL) };
+        let slots = usize::try_from(flush.as_millis() / SLOT.as_millis()).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
         Self {
-            slots: Default::default(),
-            next_slot: AtomicUsize::new(0),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            writers,
             streaming: AtomicUsize::new(0),
             thread: OnceLock::new(),
             is_over: AtomicBool::new(false),
@@ -113,14 +133,26 @@ impl Writer {
 
     /// Takes a viewer that streams and is on no list.
     pub(super) fn add(&self, viewer: &Arc<Viewer>) {
-        let slot = self.next_slot.fetch_add(1, Ordering::Relaxed) % SLOTS;
-        let Some(slot) = self.slots.get(slot) else { return };
+        let Some(slot) = self.slot(viewer.id) else { return };
         // Counted before it is listed: else a turn in between could take it off a count that it is not in yet.
         let before = self.streaming.fetch_add(1, Ordering::AcqRel);
-        slot.lock().push(Arc::clone(viewer));
+        slot.seats.lock().push(Seat { viewer: Arc::clone(viewer), id: viewer.id, rests_until: None });
         if before == 0 || self.is_at_once() {
             self.wake();
         }
+    }
+
+    /// The viewer of that number, which is on its list, is another than it was: its rest is over.
+    pub(super) fn stir(&self, id: u64) {
+        if let Some(slot) = self.slot(id) {
+            slot.stirred.lock().push(id);
+        }
+    }
+
+    /// Where the viewer of that number has its seat.
+    fn slot(&self, id: u64) -> Option<&Slot> {
+        let of_writer = usize::try_from(id).unwrap_or(0) / self.writers.max(1);
+        self.slots.get(of_writer % self.slots.len().max(1))
     }
 
     /// A viewer it has on its list began or ended something. Without ticks nothing else would make it look.
@@ -141,7 +173,7 @@ impl Writer {
     }
 
     fn run_in_turns(&self, mut scratch: Scratch, counters: &Counters) {
-        let turns = u32::try_from(SLOTS).unwrap_or(1);
+        let turns = u32::try_from(self.slots.len()).unwrap_or(1);
         let mut cadence = Cadence::new(Instant::now(), self.flush, self.flush_max, turns);
         loop {
             for slot in &self.slots {
@@ -184,30 +216,37 @@ impl Writer {
     /// Gives each viewer of a slot its turn; returns when the first of them wants another, where media are announced to
     /// nobody.
     fn walk(&self, slot: &Slot, scratch: &mut Scratch, counters: &Counters) -> Option<Instant> {
+        let mut stirred = std::mem::take(&mut *slot.stirred.lock());
+        stirred.sort_unstable();
         // The list is taken out, so that a viewer can be added meanwhile without waiting.
-        let mut viewers = std::mem::take(&mut *slot.lock());
-        let before = viewers.len();
+        let mut seats = std::mem::take(&mut *slot.seats.lock());
+        let before = seats.len();
         let mut look_again: Option<Instant> = None;
         let mut now = Instant::now();
         let (mut index, mut served) = (0, 0);
-        while let Some(viewer) = viewers.get(index) {
-            match viewer.turn(now, scratch) {
-                Turn::Stays(next) => {
-                    look_again = look_again.into_iter().chain(next).min();
-                    index += 1;
+        while let Some(seat) = seats.get_mut(index) {
+            let rests = seat.rests_until.is_some_and(|until| until > now) && stirred.binary_search(&seat.id).is_err();
+            if !rests {
+                match seat.viewer.turn(now, scratch) {
+                    Turn::Stays(next) => seat.rests_until = next,
+                    Turn::Leaves => {
+                        seats.swap_remove(index);
+                        continue;
+                    }
                 }
-                Turn::Leaves => drop(viewers.swap_remove(index)),
             }
+            look_again = look_again.into_iter().chain(seat.rests_until).min();
+            index += 1;
             served += 1;
             if served % VIEWERS_PER_LOOK == 0 {
                 now = Instant::now();
             }
         }
         scratch.count(counters);
-        self.streaming.fetch_sub(before - viewers.len(), Ordering::AcqRel);
-        let mut slot = slot.lock();
-        viewers.append(&mut slot);
-        *slot = viewers;
+        self.streaming.fetch_sub(before - seats.len(), Ordering::AcqRel);
+        let mut added = slot.seats.lock();
+        seats.append(&mut added);
+        *added = seats;
         look_again
     }
 

@@ -15,7 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -69,21 +68,19 @@ pub struct Viewer {
     /// Where Data may go by UDP.
     road: Option<Road>,
     inner: Mutex<Inner>,
-    /// Until then a writer has nothing to do for it, ns since `began`; changed under the lock, read without.
-    quiet_until: AtomicU64,
-    began: Instant,
     /// Rung when the task should look: media wait, the state changed under the writer, or the operator ends the session.
     bell: Arc<Notify>,
+    /// Gives it its turns.
+    writer: Arc<Writer>,
     counters: Arc<Counters>,
     /// `split.max_skips`.
     max_skips: u32,
 }
 
-/// Where a viewer's requests and media go, and how long its socket may take nothing.
+/// Where a viewer's requests go, and how long its socket may take nothing.
 #[derive(Debug)]
 pub(super) struct Ways {
     pub(super) link: ViewerLink,
-    pub(super) writer: Arc<Writer>,
     /// `limits.idle`.
     pub(super) idle: Duration,
 }
@@ -99,6 +96,8 @@ struct Inner {
     is_blocked: bool,
     /// A writer has it on its list.
     is_with_writer: bool,
+    /// The writer was told to look at it.
+    is_stirred: bool,
     /// What it keeps in memory while it is blocked.
     held: Option<Held>,
     /// When a write last got something out, or had nothing to get out.
@@ -122,9 +121,9 @@ impl Viewer {
         stream: TcpStream,
         session: Session,
         bell: Arc<Notify>,
+        writer: Arc<Writer>,
         counters: Arc<Counters>,
         max_skips: u32,
-        plays: Plays,
     ) -> Self {
         Self {
             id: peer.id,
@@ -132,24 +131,24 @@ impl Viewer {
             since: SystemTime::now(),
             stream,
             road: None,
-            quiet_until: AtomicU64::new(0),
-            began: Instant::now(),
             inner: Mutex::new(Inner {
                 session,
                 unsent: Batch::new(),
                 funnel: None,
                 is_blocked: false,
                 is_with_writer: false,
+                is_stirred: false,
                 held: None,
                 progress: Instant::now(),
                 kick: None,
                 skips: None,
                 facts: Facts::default(),
-                plays,
+                plays: Plays::default(),
                 counted: None,
                 connected_at: None,
             }),
             bell,
+            writer,
             counters,
             max_skips,
         }
@@ -160,10 +159,18 @@ impl Viewer {
         Self { road, ..self }
     }
 
+    /// The same, and the access log is told.
+    pub(super) fn with_plays(mut self, plays: Plays) -> Self {
+        self.inner.get_mut().plays = plays;
+        self
+    }
+
     /// The task's lock: whatever it does, a writer has to look again.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        let inner = self.inner.lock();
-        self.quiet_until.store(0, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        if inner.is_with_writer && !std::mem::replace(&mut inner.is_stirred, true) {
+            self.writer.stir(self.id);
+        }
         inner
     }
 
@@ -206,7 +213,7 @@ impl Viewer {
         let mut inner = self.lock();
         (inner.unsent, inner.held, inner.funnel) = (Batch::new(), None, None);
         drop(inner);
-        ways.writer.look();
+        self.writer.look();
         self.log_end(&result);
     }
 
@@ -390,9 +397,9 @@ impl Viewer {
         let joins_writer = inner.session.is_streaming() && !std::mem::replace(&mut inner.is_with_writer, true);
         drop(guard);
         if joins_writer {
-            ways.writer.add(self);
+            self.writer.add(self);
         } else if is_news {
-            ways.writer.look();
+            self.writer.look();
         }
         Ok(Drained::Until(deadline))
     }

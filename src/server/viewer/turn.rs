@@ -4,8 +4,7 @@
 //! into; only what the socket does not take is the viewer's to keep.
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, warn};
 
@@ -52,7 +51,7 @@ pub(super) enum Flushed {
 /// What a writer does with a viewer after its turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::server) enum Turn {
-    /// Keeps it, and looks again by then; `None` is no sooner than it is told to.
+    /// Keeps it, and looks again by then, or when it is stirred; `None` is at the next turn, and no sooner than it is told to.
     Stays(Option<Instant>),
     /// Lets go of it: it does not stream any more.
     Leaves,
@@ -61,14 +60,9 @@ pub(in crate::server) enum Turn {
 impl Viewer {
     /// A writer's turn: sends what is due. The task is told when it has to do something about it.
     pub(in crate::server) fn turn(&self, now: Instant, scratch: &mut Scratch) -> Turn {
-        // Most turns of a viewer whose media leave by send time are none, and a look at its lines of memory costs more than
-        // the rest of such a turn.
-        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
-        if quiet_until > self.ns(now) {
-            return Turn::Stays(self.began.checked_add(Duration::from_nanos(quiet_until)));
-        }
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
+        inner.is_stirred = false;
         // What nobody announces has to be asked for.
         let look_again = (!inner.session.is_announced()).then_some(now);
         // The task waits for a blocked socket; a broken one shows there, too.
@@ -83,21 +77,12 @@ impl Viewer {
                 inner.is_with_writer = false;
                 Turn::Leaves
             }
-            Flushed::All(due) => {
-                if let Some(due) = due {
-                    self.quiet_until.store(self.ns(due), Ordering::Relaxed);
-                }
-                return Turn::Stays(due.or(look_again));
-            }
+            Flushed::All(due) => return Turn::Stays(due.or(look_again)),
             Flushed::More | Flushed::Blocked => Turn::Stays(look_again),
         };
         drop(guard);
         self.bell.notify_one();
         turn
-    }
-
-    fn ns(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Writes what is unsent, then media that are due, as far as the socket takes them. Nothing of it stays in `scratch`.
