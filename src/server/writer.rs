@@ -236,13 +236,14 @@ impl Writer {
                 }
             }
             look_again = look_again.into_iter().chain(seat.rests_until).min();
+            scratch.between();
             index += 1;
             served += 1;
             if served % VIEWERS_PER_LOOK == 0 {
                 now = Instant::now();
             }
         }
-        scratch.count(counters);
+        scratch.finish(counters);
         self.streaming.fetch_sub(before - seats.len(), Ordering::AcqRel);
         let mut added = slot.seats.lock();
         seats.append(&mut added);

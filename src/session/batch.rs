@@ -133,6 +133,11 @@ impl Batch {
         (self.sent_of_first, self.bytes, self.packets) = (0, 0, 0);
     }
 
+    /// Media packets that were appended since that was last taken.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
     /// Takes the count of media packets that were appended since it was last asked.
     pub fn take_packets(&mut self) -> u64 {
         std::mem::take(&mut self.packets)
@@ -181,6 +186,20 @@ impl Batch {
     /// The pieces in their order, each as what stands before its payload and the payload: one piece is one datagram.
     pub fn pieces(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.pieces.iter().map(|piece| (piece.head(), piece.body.bytes()))
+    }
+
+    /// Moves the first `count` pieces to the end of `to`, where media packets among them count anew.
+    pub fn move_pieces(&mut self, count: usize, to: &mut Self) {
+        let count = count.min(self.pieces.len());
+        let (mut bytes, mut packets) = (0, 0);
+        to.pieces.extend(self.pieces.drain(..count).inspect(|piece| {
+            bytes += piece.len();
+            packets += u64::from(piece.head_length > 0);
+        }));
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.packets = self.packets.saturating_sub(packets);
+        to.bytes += bytes;
+        to.packets += packets;
     }
 
     /// The first `count` pieces have left, or nobody wants them any more.
@@ -255,6 +274,14 @@ mod tests {
         assert_eq!(pieces[0].1.as_ptr(), payload.as_ptr());
         batch.drop_pieces(0);
         assert_eq!(batch.bytes(), 15 + 19 + 8);
+        let mut other = Batch::new();
+        other.push_message(Bytes::from_static(b"before"));
+        batch.clone().move_pieces(2, &mut other);
+        assert_eq!((other.bytes(), other.pieces().count(), other.take_packets()), (6 + 15 + 19, 3, 1));
+        let mut emptied = batch.clone();
+        emptied.move_pieces(9, &mut other);
+        assert!(emptied.is_empty() && emptied.take_packets() == 0);
+        assert_eq!((other.bytes(), other.take_packets()), (6 + 15 + 19 + 15 + 19 + 8, 2));
         batch.drop_pieces(2);
         assert_eq!((batch.bytes(), batch.pieces().count()), (8, 1));
         batch.drop_pieces(9);

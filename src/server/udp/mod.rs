@@ -9,4 +9,4 @@ mod send;
 pub(super) use self::funnels::{Claim, Funnels};
 pub use self::port::Port;
 pub(super) use self::receive::Receiver;
-pub(super) use self::send::{Sent, Target, send};
+pub(super) use self::send::{Parcel, Sent, Target, send, send_parcels};

@@ -1,20 +1,21 @@
-//! Datagrams out: those of one size in one call, which the kernel cuts, and the others one by one.
+//! Datagrams out: those of one size to one viewer as one parcel, which the kernel cuts, many parcels in one call, and all
+//! others one by one.
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
-use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
+use nix::{cmsg_space, libc};
 use tracing::{debug, warn};
 
 use crate::session::batch::Batch;
 
-/// Datagrams that the kernel cuts one call into at most (`UDP_MAX_SEGMENTS`).
+/// Datagrams that the kernel cuts one parcel into at most (`UDP_MAX_SEGMENTS`).
 const SEGMENTS: usize = 64;
-/// Bytes of one call: what one datagram over IPv4 can hold.
-const CALL: usize = 65_507;
+/// Bytes of one parcel: what one datagram over IPv4 can hold.
+const PARCEL: usize = 65_507;
 
 /// Where a viewer's datagrams go, where they come from, and what is known of the way.
 #[derive(Debug)]
@@ -57,6 +58,66 @@ impl Target {
     pub fn to(&self) -> SocketAddr {
         self.to
     }
+
+    /// Those at the front of `batch` that can leave as one parcel; `None` where the kernel cuts none on this way, or nobody
+    /// knows yet.
+    pub fn parcel(&self, batch: &Batch) -> Option<Parcel> {
+        let Lot { datagrams, size } = Lot::first(batch, self.way);
+        let size = u16::try_from(size).ok().filter(|_| self.way == Way::Cuts && datagrams > 0)?;
+        Some(Parcel { to: self.to, from: self.from, size, datagrams })
+    }
+}
+
+/// Datagrams to one viewer that the kernel cuts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Parcel {
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    /// Of each, the last may be shorter, bytes.
+    size: u16,
+    /// How many.
+    pub datagrams: usize,
+}
+
+impl Parcel {
+    /// Whether both can leave in one call.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        (self.from, self.size) == (other.from, other.size)
+    }
+}
+
+/// Sends parcels that go with each other, whose datagrams are at the front of `batch`, one behind the other; returns how many
+/// of them left, at least one. All that is sent or not is still in `batch`.
+///
+/// # Errors
+/// What kept the first from leaving.
+pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Result<usize, Errno> {
+    let Some(&Parcel { from, size, .. }) = parcels.first() else { return Ok(0) };
+    let mut pieces = batch.pieces();
+    let mut slices = Vec::with_capacity(batch.slices());
+    let mut ends = Vec::with_capacity(parcels.len());
+    for parcel in parcels {
+        let parts = pieces.by_ref().take(parcel.datagrams).flat_map(|(head, body)| [head, body]);
+        slices.extend(parts.filter(|part| !part.is_empty()).map(IoSlice::new));
+        ends.push(slices.len());
+    }
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    let messages: Vec<_> = begins.zip(&ends).map(|(begin, end)| slices.get(begin..*end).unwrap_or_default()).collect();
+    let to: Vec<_> = parcels.iter().map(|parcel| Some(SockaddrStorage::from(parcel.to))).collect();
+    with_source(from, |source| {
+        // Exactly the room that they take: what is left over of it would be read as one more.
+        let room = match from {
+            None => cmsg_space!(u16),
+            Some(SocketAddr::V4(_)) => cmsg_space!(u16, libc::in_pktinfo),
+            Some(SocketAddr::V6(_)) => cmsg_space!(u16, libc::in6_pktinfo),
+        };
+        let mut headers = MultiHeaders::preallocate(parcels.len(), Some(room));
+        let controls: Vec<_> = std::iter::once(ControlMessage::UdpGsoSegments(&size)).chain(source).collect();
+        match sendmmsg(socket.as_raw_fd(), &mut headers, &messages, &to, &controls, MsgFlags::empty())?.count() {
+            0 => Err(Errno::EAGAIN),
+            sent => Ok(sent),
+        }
+    })
 }
 
 /// Sends what the socket takes; what it does not take is still in `batch`. What can't be sent at all is dropped: it is lost,
@@ -65,15 +126,15 @@ pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent 
     let fd = socket.as_raw_fd();
     let mut sent = Sent::default();
     while !batch.is_empty() {
-        let call = Call::first(batch, target.way);
-        match call.send(fd, target) {
+        let lot = Lot::first(batch, target.way);
+        match lot.send(fd, target, batch) {
             Ok(bytes) => {
                 if target.way == Way::Untried {
                     target.way = Way::Cuts;
                 }
                 sent.bytes += bytes;
-                sent.datagrams += call.datagrams;
-                batch.drop_pieces(call.datagrams);
+                sent.datagrams += lot.datagrams;
+                batch.drop_pieces(lot.datagrams);
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::ENOBUFS) => {
@@ -84,7 +145,7 @@ pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent 
                 if error == Errno::EIO {
                     debug!(to = %target.to, "the way takes no datagrams that the kernel cuts");
                 } else {
-                    warn!(to = %target.to, bytes = call.size, "packets are larger than the path's MTU: they leave in fragments");
+                    warn!(to = %target.to, bytes = lot.size, "packets are larger than the path's MTU: they leave in fragments");
                 }
                 target.way = Way::Plain;
             }
@@ -92,72 +153,76 @@ pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent 
                 if !std::mem::replace(&mut target.has_complained, true) {
                     debug!(to = %target.to, %error, "a datagram can't be sent");
                 }
-                batch.drop_pieces(call.datagrams);
+                batch.drop_pieces(lot.datagrams);
             }
         }
     }
     sent
 }
 
-/// Datagrams that leave in one call.
-struct Call<'a> {
-    slices: [IoSlice<'a>; SEGMENTS * 2],
-    filled: usize,
+/// Datagrams that can leave together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Lot {
     datagrams: usize,
     /// Of each, the last may be shorter, bytes.
     size: usize,
 }
 
-impl<'a> Call<'a> {
-    /// Those at the front of `batch` that can leave together.
-    fn first(batch: &'a Batch, way: Way) -> Self {
+impl Lot {
+    /// Those at the front of `batch`.
+    fn first(batch: &Batch, way: Way) -> Self {
         let most = if way == Way::Cuts { SEGMENTS } else { 1 };
-        let mut call = Self { slices: [IoSlice::new(&[]); SEGMENTS * 2], filled: 0, datagrams: 0, size: 0 };
+        let mut lot = Self { datagrams: 0, size: 0 };
         let mut bytes = 0;
         for (head, body) in batch.pieces().take(most) {
             let size = head.len() + body.len();
-            if call.datagrams == 0 {
-                call.size = size;
-            } else if size > call.size || bytes + size > CALL {
+            if lot.datagrams == 0 {
+                lot.size = size;
+            } else if size > lot.size || bytes + size > PARCEL {
                 break;
             }
-            for part in [head, body] {
-                if let Some(slice) = call.slices.get_mut(call.filled).filter(|_| !part.is_empty()) {
-                    *slice = IoSlice::new(part);
-                    call.filled += 1;
-                }
-            }
-            (call.datagrams, bytes) = (call.datagrams + 1, bytes + size);
+            (lot.datagrams, bytes) = (lot.datagrams + 1, bytes + size);
             // Only the last one may be shorter.
-            if size < call.size {
+            if size < lot.size {
                 break;
             }
         }
-        call
+        lot
     }
 
-    fn send(&self, fd: RawFd, target: &Target) -> Result<usize, Errno> {
-        let slices = self.slices.get(..self.filled).unwrap_or_default();
+    fn send(self, fd: RawFd, target: &Target, batch: &Batch) -> Result<usize, Errno> {
+        let mut slices = [IoSlice::new(&[]); SEGMENTS * 2];
+        let parts = batch.pieces().take(self.datagrams).flat_map(|(head, body)| [head, body]);
+        let mut filled = 0;
+        for (slice, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
+            *slice = IoSlice::new(part);
+            filled += 1;
+        }
+        let slices = slices.get(..filled).unwrap_or_default();
         let to = SockaddrStorage::from(target.to);
         let size = u16::try_from(self.size).ok().filter(|_| target.way != Way::Plain);
         let cut = size.as_ref().map(ControlMessage::UdpGsoSegments);
-        let send = |from: Option<ControlMessage<'_>>| {
-            let messages: Vec<_> = cut.into_iter().chain(from).collect();
-            sendmsg(fd, slices, &messages, MsgFlags::empty(), Some(&to))
-        };
-        match target.from {
-            None => send(None),
-            Some(SocketAddr::V4(from)) => {
-                let address = libc::in_addr { s_addr: u32::from_ne_bytes(from.ip().octets()) };
-                let none = libc::in_addr { s_addr: 0 };
-                let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: none };
-                send(Some(ControlMessage::Ipv4PacketInfo(&info)))
-            }
-            Some(SocketAddr::V6(from)) => {
-                let address = libc::in6_addr { s6_addr: from.ip().octets() };
-                let info = libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: from.scope_id() };
-                send(Some(ControlMessage::Ipv6PacketInfo(&info)))
-            }
+        with_source(target.from, |source| {
+            let controls: Vec<_> = cut.into_iter().chain(source).collect();
+            sendmsg(fd, slices, &controls, MsgFlags::empty(), Some(&to))
+        })
+    }
+}
+
+/// What tells the kernel the address that datagrams are to leave from.
+fn with_source<R>(from: Option<SocketAddr>, call: impl FnOnce(Option<ControlMessage<'_>>) -> R) -> R {
+    match from {
+        None => call(None),
+        Some(SocketAddr::V4(from)) => {
+            let address = libc::in_addr { s_addr: u32::from_ne_bytes(from.ip().octets()) };
+            let none = libc::in_addr { s_addr: 0 };
+            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: none };
+            call(Some(ControlMessage::Ipv4PacketInfo(&info)))
+        }
+        Some(SocketAddr::V6(from)) => {
+            let address = libc::in6_addr { s6_addr: from.ip().octets() };
+            let info = libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: from.scope_id() };
+            call(Some(ControlMessage::Ipv6PacketInfo(&info)))
         }
     }
 }
@@ -216,7 +281,7 @@ mod tests {
             let mut batch = batch(sizes);
             let mut calls = Vec::new();
             while !batch.is_empty() {
-                let datagrams = Call::first(&batch, way).datagrams;
+                let datagrams = Lot::first(&batch, way).datagrams;
                 calls.push(datagrams);
                 batch.drop_pieces(datagrams);
             }
@@ -227,6 +292,37 @@ mod tests {
         assert_eq!(calls(&[30_000; 4], Way::Cuts), [2, 2]);
         assert_eq!(calls(&[100; 3], Way::Plain), [1, 1, 1]);
         assert_eq!(calls(&[100; 3], Way::Untried), [1, 1, 1]);
+    }
+
+    #[test]
+    fn parcels_of_many_leave_in_one_call_each_to_its_own() {
+        for (any, named) in [("127.0.0.1:0", None), ("0.0.0.0:0", Some("127.0.0.9:0")), ("[::]:0", Some("[::1]:0"))] {
+            let sender = socket(any);
+            let named: Option<SocketAddr> = named.map(|named| named.parse().unwrap());
+            let home = if any.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
+            let sizes: [&[usize]; 3] = [&[300, 300, 40], &[300], &[300; 64]];
+            let receivers = sizes.map(|_| socket(home));
+            let (mut whole, mut parcels) = (Batch::new(), Vec::new());
+            for (receiver, sizes) in receivers.iter().zip(sizes) {
+                let mut target = Target::new(receiver.local_addr().unwrap(), named);
+                let mut mail = batch(sizes);
+                assert_eq!(target.parcel(&mail), None, "nobody knows yet what the way takes");
+                target.way = Way::Cuts;
+                let parcel = target.parcel(&mail).unwrap();
+                assert_eq!((parcel.size, parcel.datagrams), (300, sizes.len()));
+                mail.move_pieces(parcel.datagrams, &mut whole);
+                parcels.push(parcel);
+            }
+            assert_eq!(send_parcels(&sender, &parcels, &whole), Ok(3));
+            for (receiver, sizes) in receivers.iter().zip(sizes) {
+                let from = received(receiver, sizes);
+                assert_eq!(from.port(), sender.local_addr().unwrap().port());
+                assert!(named.is_none_or(|named| named.ip() == from.ip()));
+            }
+            // The first of those that are left says what is the matter.
+            parcels[0].to.set_port(0);
+            assert_eq!(send_parcels(&sender, &parcels, &whole), Err(Errno::EINVAL));
+        }
     }
 
     #[test]

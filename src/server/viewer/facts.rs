@@ -112,11 +112,23 @@ impl Tally {
 
     /// So much was sent to one viewer.
     pub(super) fn add(&mut self, counted: &Counted, bytes: u64, packets: u64) {
-        let of = (counted.kind, counted.way);
-        if let Some((sent, _)) = self.0.iter_mut().zip(Self::KINDS).find(|(_, kind)| *kind == of) {
+        if let Some(sent) = self.of(counted) {
             sent.bytes += bytes;
             sent.packets += packets;
         }
+    }
+
+    /// So much of what was added has not left.
+    pub(super) fn take_back(&mut self, counted: &Counted, bytes: u64, packets: u64) {
+        if let Some(sent) = self.of(counted) {
+            sent.bytes = sent.bytes.saturating_sub(bytes);
+            sent.packets = sent.packets.saturating_sub(packets);
+        }
+    }
+
+    fn of(&mut self, counted: &Counted) -> Option<&mut Sent> {
+        let of = (counted.kind, counted.way);
+        self.0.iter_mut().zip(Self::KINDS).find(|(_, kind)| *kind == of).map(|(sent, _)| sent)
     }
 
     /// Counts it, and begins anew.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::facts::{Tally, Way};
-use super::{Inner, Viewer};
+use super::{Inner, Scratch, Viewer};
 use crate::server::udp::{Claim, Funnels, Port, Sent, Target, send};
 use crate::session::batch::Batch;
 use crate::session::mmsp::server::Funnel;
@@ -84,6 +84,40 @@ impl Viewer {
         // Where all of it leaves, the queue keeps no room.
         let mut unsent = std::mem::take(&mut funnel.unsent);
         self.send_datagrams(inner, now, &mut unsent, tally)
+    }
+
+    /// Sends datagrams together with those of others where it can. Returns when to look again, where there is no room for them.
+    pub(super) fn post_datagrams(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> Option<Instant> {
+        let Scratch { datagrams, outbox, tally, .. } = scratch;
+        if let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut()) {
+            let before = datagrams.bytes();
+            let packets = datagrams.packets();
+            outbox.post(self, &road.port, &funnel.target, datagrams);
+            let posted = before - datagrams.bytes();
+            self.note_sent(inner, posted, packets - datagrams.packets(), tally);
+        }
+        if datagrams.is_empty() { None } else { self.send_datagrams(inner, now, datagrams, tally) }
+    }
+
+    /// Datagrams that were posted and did not leave: they wait for the next turn, which finds out why.
+    pub(super) fn take_back(&self, mut datagrams: Batch, tally: &mut Tally) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let Some(funnel) = inner.funnel.as_deref_mut() else { return };
+        let (bytes, packets) = (datagrams.bytes() as u64, datagrams.packets());
+        inner.facts.sent_bytes = inner.facts.sent_bytes.saturating_sub(bytes);
+        inner.facts.sent_packets = inner.facts.sent_packets.saturating_sub(packets);
+        if let Some(counted) = &inner.counted {
+            tally.take_back(counted, bytes, packets);
+        }
+        datagrams.move_pieces(usize::MAX, &mut funnel.unsent);
+        drop(guard);
+        self.writer.stir(self.id);
     }
 
     /// Sends datagrams; what the socket does not take is the viewer's to keep. Returns when to look again then.

@@ -6,6 +6,7 @@
 
 mod facts;
 mod funnel;
+mod outbox;
 mod outcome;
 mod plays;
 mod turn;
@@ -419,10 +420,10 @@ impl Viewer {
     }
 
     /// The task's own turn: a reply, a burst and what a blocked socket left behind wait for no writer.
-    fn flush_now(&self) -> io::Result<Flushed> {
+    fn flush_now(self: &Arc<Self>) -> io::Result<Flushed> {
         let mut scratch = Scratch::default();
         let flushed = self.flush(&mut self.lock(), Instant::now(), &mut scratch);
-        scratch.count(&self.counters);
+        scratch.finish(&self.counters);
         flushed
     }
 

@@ -4,11 +4,13 @@
 //! into; only what the socket does not take is the viewer's to keep.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{debug, warn};
 
 use super::facts::{Held, Tally};
+use super::outbox::Outbox;
 use super::{Inner, Viewer};
 use crate::server::counters::Counters;
 use crate::server::sockets;
@@ -26,13 +28,23 @@ const STORED: usize = 2 * BATCH;
 #[derive(Debug, Default)]
 pub(in crate::server) struct Scratch {
     batch: Batch,
-    datagrams: Batch,
-    tally: Tally,
+    pub(super) datagrams: Batch,
+    /// What leaves when the turns of some viewers are over.
+    pub(super) outbox: Outbox,
+    pub(super) tally: Tally,
 }
 
 impl Scratch {
-    /// Counts what was sent since it was last done.
-    pub(in crate::server) fn count(&mut self, counters: &Counters) {
+    /// Between two turns: sends datagrams that wait for each other, once they are many.
+    pub(in crate::server) fn between(&mut self) {
+        if self.outbox.is_full() {
+            self.outbox.send(&mut self.tally);
+        }
+    }
+
+    /// After the last turn: sends what is still here, and counts what was sent since it was last done.
+    pub(in crate::server) fn finish(&mut self, counters: &Counters) {
+        self.outbox.send(&mut self.tally);
         self.tally.count(counters);
     }
 }
@@ -59,7 +71,7 @@ pub(in crate::server) enum Turn {
 
 impl Viewer {
     /// A writer's turn: sends what is due. The task is told when it has to do something about it.
-    pub(in crate::server) fn turn(&self, now: Instant, scratch: &mut Scratch) -> Turn {
+    pub(in crate::server) fn turn(self: &Arc<Self>, now: Instant, scratch: &mut Scratch) -> Turn {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         inner.is_stirred = false;
@@ -85,8 +97,14 @@ impl Viewer {
         turn
     }
 
-    /// Writes what is unsent, then media that are due, as far as the socket takes them. Nothing of it stays in `scratch`.
-    pub(super) fn flush(&self, inner: &mut Inner, now: Instant, scratch: &mut Scratch) -> io::Result<Flushed> {
+    /// Writes what is unsent, then media that are due, as far as the socket takes them. Of that only datagrams stay in
+    /// `scratch`, until it is finished.
+    pub(super) fn flush(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        now: Instant,
+        scratch: &mut Scratch,
+    ) -> io::Result<Flushed> {
         if !inner.unsent.is_empty() {
             let packets = inner.unsent.take_packets();
             let written = sockets::write(&self.stream, &mut inner.unsent)?;
@@ -122,7 +140,7 @@ impl Viewer {
             }
         }
         if !scratch.datagrams.is_empty()
-            && let Some(later) = self.send_datagrams(inner, now, &mut scratch.datagrams, &mut scratch.tally)
+            && let Some(later) = self.post_datagrams(inner, now, scratch)
         {
             return Ok(Flushed::All(Some(later)));
         }
