@@ -114,8 +114,8 @@ pub struct Feed {
 
 /// What an origin that was never away repeats at most, beyond one preroll.
 const REPEATED: Duration = Duration::from_secs(2);
-/// Longer than an origin takes to send what it kept.
-const BURST: Duration = Duration::from_secs(1);
+/// Longer than an origin takes to send what it kept, be it slow or at twice the pace of the content.
+const BURST: Duration = Duration::from_secs(3);
 
 /// A source is back, and what it sends first decides how it goes on.
 #[derive(Debug)]

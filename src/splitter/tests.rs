@@ -258,14 +258,14 @@ fn a_loop_that_was_begun_anew_is_not_taken_for_what_is_known_for_long() {
     let mut air = Air::new(ROOMY);
     let mut viewer = air.cursor(&[VIDEO], 0);
     // It was lost within a preroll of its beginning.
-    air.sends(0..25, 10);
+    air.sends(0..38, 10);
     assert_eq!(air.feed.reopened(air.now, talk()), Return::Same);
-    air.sends(0..25, 10);
+    air.sends(0..38, 10);
     let told = told(&mut viewer);
     let resumed = told.iter().position(|word| word == "resumed").unwrap();
-    assert_eq!(told[resumed - 1], "24");
-    assert_eq!(told[resumed + 1..].len(), 25 - 10, "{told:?}");
-    assert_eq!(told[resumed + 1], "25");
+    assert_eq!(told[resumed - 1], "37");
+    assert_eq!(told[resumed + 1..].len(), 38 - 30, "{told:?}");
+    assert_eq!(told[resumed + 1], "38");
 }
 
 #[test]
