@@ -27,6 +27,8 @@ pub(super) struct ResendBuffer {
     window: Duration,
     sent: VecDeque<Sent>,
     runs: VecDeque<Run>,
+    /// When the oldest run will be too old, once another one follows it: not to look at its memory before.
+    stale_at: Option<Instant>,
     /// The packets of runs that are held, oldest first.
     held: VecDeque<Arc<Packet>>,
     held_bytes: usize,
@@ -59,7 +61,8 @@ struct Run {
 impl ResendBuffer {
     /// Nothing yet; packets are kept for `window`.
     pub(super) fn new(window: Duration) -> Self {
-        Self { window, sent: VecDeque::new(), runs: VecDeque::new(), held: VecDeque::new(), held_bytes: 0, dropped: 0 }
+        let (sent, runs, held) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { window, sent, runs, stale_at: None, held, held_bytes: 0, dropped: 0 }
     }
 
     /// `packet` goes out, with a higher number than any before. `is_alone`: nobody keeps it for us, as a history does,
@@ -91,6 +94,7 @@ impl ResendBuffer {
                     form,
                     is_held: is_alone,
                 });
+                self.age();
             }
         }
         self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
@@ -132,6 +136,9 @@ impl ResendBuffer {
 
     /// Drops what is too old.
     pub(super) fn forget(&mut self, now: Instant) {
+        if self.stale_at.is_some_and(|at| now < at) {
+            return;
+        }
         while self.runs.front().is_some_and(|run| now.saturating_duration_since(run.ended) >= self.window) {
             self.drop_oldest();
         }
@@ -152,7 +159,14 @@ impl ResendBuffer {
         run.packets = run.packets.saturating_sub(1);
         if run.packets == 0 {
             self.runs.pop_front();
+            self.age();
         }
+    }
+
+    /// Another run is the oldest, or is not the only one any more.
+    fn age(&mut self) {
+        let is_closed = self.runs.len() > 1;
+        self.stale_at = self.runs.front().filter(|_| is_closed).and_then(|run| run.ended.checked_add(self.window));
     }
 }
 
