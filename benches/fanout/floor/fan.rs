@@ -14,8 +14,10 @@ use socket2::SockRef;
 use crate::broadcast::Broadcast;
 use crate::common::shape::{PREROLL, Shape, now};
 
-/// Into how many parts the interval is cut, as the proxy does: sockets of different parts have their turns apart.
-const SLOTS: usize = 10;
+/// Into how many parts the interval is cut at most, and how long one is at least, as the proxy does: sockets of different parts
+/// have their turns apart.
+const MAX_SLOTS: u128 = 10;
+const SLOT_MS: u128 = 25;
 /// Packets of one call.
 const PACKETS_PER_CALL: usize = 64;
 /// What a socket that falls further behind gets is nothing more.
@@ -38,18 +40,20 @@ pub struct Joined {
 #[derive(Debug)]
 pub struct Fan {
     flush: Duration,
-    slots: [Vec<Socket>; SLOTS],
+    slots: Vec<Vec<Socket>>,
     packets: Packets,
 }
 
 impl Fan {
     /// A thread's sockets are written to every `flush`; if that is 0, at each packet.
     pub fn new(shape: Shape, flush: Duration) -> Self {
-        Self { flush, slots: Default::default(), packets: Packets::new(shape) }
+        let slots = (0..(flush.as_millis() / SLOT_MS).clamp(1, MAX_SLOTS)).map(|_| Vec::new()).collect();
+        Self { flush, slots, packets: Packets::new(shape) }
     }
 
     /// Runs until nobody can join any more.
     pub fn run(mut self, joins: &Receiver<Joined>) {
+        let slots = self.slots.len();
         let (mut turn, mut joined) = (0, 0);
         let mut due = Instant::now();
         loop {
@@ -58,7 +62,7 @@ impl Fan {
                     self.packets.fill();
                     let mut socket = Socket::new(viewer, self.packets.join_at());
                     if socket.write(&self.packets).is_ok() {
-                        self.slots[joined % SLOTS].push(socket);
+                        self.slots[joined % slots].push(socket);
                         joined += 1;
                     }
                     continue;
@@ -73,9 +77,9 @@ impl Fan {
                 due = self.packets.next_due();
             } else {
                 self.slots[turn].retain_mut(|socket| socket.write(&self.packets).is_ok());
-                turn = (turn + 1) % SLOTS;
+                turn = (turn + 1) % slots;
                 // A turn that was missed is not made up for: the next one finds more packets.
-                due = (due + self.flush / SLOTS as u32).max(Instant::now());
+                due = (due + self.flush / slots as u32).max(Instant::now());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One viewer's requests, put to the origin that its policy chose or to a stream that it shares, and the answers.
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,10 +40,10 @@ pub(super) struct Task {
     opener: Option<Box<Opener>>,
     /// The stream that it shares.
     watching: Option<Watching>,
-    /// The entry of the cache that it reads.
-    viewing: Option<Viewing>,
+    /// The entry of the cache that it reads. On the heap as all that not every viewer has: there may be thousands.
+    viewing: Option<Box<Viewing>>,
     /// What is kept of the content that it asks for, and that the origin guards.
-    guarded: Option<(Choice, Arc<Entry>)>,
+    guarded: Option<Box<(Choice, Arc<Entry>)>>,
     /// The play that was asked for is to go on where the entry ends.
     is_detour: bool,
     /// The play that its own session was asked for last.
@@ -51,11 +53,21 @@ pub(super) struct Task {
     /// When it is looked at again whether what the play needs comes.
     look_again: Option<Instant>,
     /// What is open, so that a viewer that paused past the origin's patience can go on.
-    opened: Option<(Open, Arc<Opened>)>,
+    opened: Option<Box<(Open, Arc<Opened>)>>,
     /// The reading end for the play that was asked for.
     cursor: Option<PipeCursor>,
     /// The state of each stream that was named; what it replaces is named as off before it.
     selection: Vec<StreamChoice>,
+}
+
+/// What a task waits for.
+enum Call {
+    /// The viewer's; `Close` also where it is gone.
+    Request(Request),
+    /// Of the viewer's own session.
+    Event(Result<Event, UpstreamError>),
+    /// What the play of an entry can't go on without.
+    Wanted(PacketNumber),
 }
 
 /// What a request or an event leads to.
@@ -91,27 +103,37 @@ impl Task {
 
     pub(super) async fn run(&mut self) {
         loop {
-            let step = tokio::select! {
-                request = self.link.requests.recv() => match request {
-                    None | Some(Request::Close) => Step::Done,
-                    // On the heap for as long as it takes, as all that a viewer needs who does not share: one that
-                    // streams should not carry the room of it along.
-                    Some(request) => Box::pin(self.unless_gone(request)).await,
-                },
-                event = next_event(&mut self.opener) => {
-                    Box::pin(self.handle_event(event)).await;
-                    Step::Continue
-                }
-                number = wanted(&self.viewing, self.look_again), if !self.is_detour => {
-                    Box::pin(self.get(number)).await;
-                    Step::Continue
-                }
-            };
-            if matches!(step, Step::Done) {
+            let call = self.next().await;
+            if matches!(self.answer(call).await, Step::Done) {
                 break;
             }
         }
         self.leave();
+    }
+
+    async fn next(&mut self) -> Call {
+        tokio::select! {
+            request = self.link.requests.recv() => request.map_or(Call::Request(Request::Close), Call::Request),
+            event = next_event(&mut self.opener) => Call::Event(event),
+            number = wanted(&self.viewing, self.look_again), if !self.is_detour => Call::Wanted(number),
+        }
+    }
+
+    /// On the heap for as long as it takes, as all that a viewer needs who does not share: one that streams should not carry
+    /// the room of it along.
+    fn answer(&mut self, call: Call) -> Pin<Box<dyn Future<Output = Step> + Send + '_>> {
+        match call {
+            Call::Request(Request::Close) => Box::pin(ready(Step::Done)),
+            Call::Request(request) => Box::pin(self.unless_gone(request)),
+            Call::Event(event) => Box::pin(async move {
+                self.handle_event(event).await;
+                Step::Continue
+            }),
+            Call::Wanted(number) => Box::pin(async move {
+                self.get(number).await;
+                Step::Continue
+            }),
+        }
     }
 
     /// Serves a request; gives up when the viewer goes away meanwhile.
@@ -212,7 +234,7 @@ impl Task {
             return Ok(reply);
         }
         if !may_share && choice.cache {
-            self.guarded = self.find_guarded(&choice).await;
+            self.guarded = self.find_guarded(&choice).await.map(Box::new);
         }
         if may_share && self.guarded.is_none() && (choice.split || may_be_stored) && kind != Some(Kind::Own) {
             // With a cache it is in our name whatever it is: what is kept is for all.
@@ -308,7 +330,7 @@ impl Task {
         match stock.open(&self.relay, &self.rules, choice).await? {
             Shelf::Empty => Ok(None),
             Shelf::Guarded(entry) => {
-                self.guarded = Some((choice.clone(), entry));
+                self.guarded = Some(Box::new((choice.clone(), entry)));
                 Ok(None)
             }
             Shelf::Stored(filling) => Ok(Some(self.view(&filling))),
@@ -325,14 +347,14 @@ impl Task {
         self.leave();
         let viewing = Viewing::new(filling, Arc::clone(&self.link.bell));
         let opened = viewing.described();
-        self.viewing = Some(viewing);
+        self.viewing = Some(Box::new(viewing));
         Reply::Opened(opened)
     }
 
     /// The origin opened to this viewer what it guards: if it is what is kept, the viewer gets it from here.
     fn let_in(&mut self, reply: Reply) -> Reply {
         let Reply::Opened(opened) = &reply else { return reply };
-        let Some((choice, entry)) = self.guarded.take() else { return reply };
+        let Some((choice, entry)) = self.guarded.take().map(|guarded| *guarded) else { return reply };
         let Some(stock) = self.relay.stock().cloned() else { return reply };
         match stock.let_in(&self.relay, &self.rules, &choice, &entry, opened) {
             Some(filling) => self.view(&filling),
@@ -399,7 +421,7 @@ impl Task {
             self.open_again().await?;
         }
         let nothing = || Refusal::new(Reason::Invalid, "nothing is open");
-        let (_, opened) = self.opened.as_ref().ok_or_else(nothing)?;
+        let (_, opened) = self.opened.as_deref().ok_or_else(nothing)?;
         if play.burst.is_none() && !play.is_trick_mode() {
             play.burst = Some(self.rules.settings.burst(opened, self.receive_rate));
         }
@@ -418,8 +440,8 @@ impl Task {
     /// The origin lost patience, or was lost, while the viewer did not play: the same content is opened anew.
     async fn open_again(&mut self) -> Result<(), Refusal> {
         let lost = || Refusal::new(Reason::Lost, "the origin is gone, and the content can't be opened again");
-        let (open, before) =
-            self.opened.clone().filter(|(_, opened)| !opened.description.authenticated).ok_or_else(lost)?;
+        let opened = self.opened.as_deref().filter(|(_, opened)| !opened.description.authenticated);
+        let (open, before) = opened.cloned().ok_or_else(lost)?;
         let name = Name::parse(&open.name).map_err(|error| Refusal::new(Reason::InvalidName, error.to_string()))?;
         let choice = self.rules.policy.choose(self.host.as_ref(), &name).map_err(denied)?;
         let is_same = matches!(
@@ -514,7 +536,7 @@ impl Task {
     async fn reply_opening(&mut self, open: Open, reply: Reply) {
         self.opened = match &reply {
             // What is shared is opened again by whoever drives it.
-            Reply::Opened(opened) if self.watching.is_none() => Some((open, Arc::clone(opened))),
+            Reply::Opened(opened) if self.watching.is_none() => Some(Box::new((open, Arc::clone(opened)))),
             _ => None,
         };
         self.reply(reply).await;
@@ -543,8 +565,14 @@ impl Task {
 }
 
 /// What the play of an entry can't go on without; never, where there is none.
-async fn wanted(viewing: &Option<Viewing>, look_again: Option<Instant>) -> PacketNumber {
-    let Some(viewing) = viewing else { return std::future::pending().await };
+async fn wanted(viewing: &Option<Box<Viewing>>, look_again: Option<Instant>) -> PacketNumber {
+    match viewing {
+        Some(viewing) => Box::pin(wanted_by(viewing, look_again)).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wanted_by(viewing: &Viewing, look_again: Option<Instant>) -> PacketNumber {
     viewing.wanted().await;
     if look_again.is_some() {
         until(look_again).await;

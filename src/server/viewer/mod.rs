@@ -197,6 +197,11 @@ impl Viewer {
     pub(super) async fn serve(self: &Arc<Self>, ways: &mut Ways) {
         sockets::tune(&SockRef::from(&self.stream));
         let result = self.converse(ways).await;
+        // On the heap: until then a viewer would carry the room of it along.
+        Box::pin(self.finish(ways, result)).await;
+    }
+
+    async fn finish(&self, ways: &Ways, result: Result<Closing, ViewerError>) {
         // Whoever gives the content learns first that it is over.
         let _ = ways.link.requests.try_send(Request::Close);
         {
