@@ -14,6 +14,7 @@ use super::files::{Disk, Files};
 
 #[derive(Debug, Default)]
 pub(super) struct Faulty {
+    disk: Disk,
     fault: Option<Fault>,
     state: Mutex<State>,
 }
@@ -151,12 +152,12 @@ impl Files for Faulty {
         if !dir.exists() {
             self.remember(Undo::Made(dir.to_owned()));
         }
-        Disk.make_dir(dir)
+        self.disk.make_dir(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
         self.step("create")?;
-        let file = Disk.create(path)?;
+        let file = self.disk.create(path)?;
         self.remember(Undo::Made(path.to_owned()));
         self.state.lock().unsynced.insert(file.metadata()?.ino());
         Ok(file)
@@ -167,10 +168,10 @@ impl Files for Faulty {
             // A failing write may have written something.
             let half = pieces.len().div_ceil(2);
             if let Some(pieces) = pieces.get_mut(..half) {
-                Disk.write(file, pieces).unwrap();
+                self.disk.write(file, pieces).unwrap();
             }
         })?;
-        Disk.write(file, pieces)
+        self.disk.write(file, pieces)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -196,7 +197,7 @@ impl Files for Faulty {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step("rename")?;
         let replaced = fs::read(to).ok();
-        Disk.rename(from, to)?;
+        self.disk.rename(from, to)?;
         self.remember(Undo::Renamed { from: from.to_owned(), to: to.to_owned(), replaced });
         Ok(())
     }
@@ -204,35 +205,35 @@ impl Files for Faulty {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step("remove_file")?;
         let file = fs::read(path).ok();
-        Disk.remove_file(path)?;
+        self.disk.remove_file(path)?;
         self.remember(Undo::Removed { path: path.to_owned(), file });
         Ok(())
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         self.step("remove_dir")?;
-        Disk.remove_dir(dir)?;
+        self.disk.remove_dir(dir)?;
         self.remember(Undo::Removed { path: dir.to_owned(), file: None });
         Ok(())
     }
 
     fn names(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.step("names")?;
-        Disk.names(dir)
+        self.disk.names(dir)
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
         self.step("length")?;
-        Disk.length(path)
+        self.disk.length(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<(File, u64)> {
         self.step("open")?;
-        Disk.open(path)
+        self.disk.open(path)
     }
 
     fn read(&self, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
         self.step("read")?;
-        Disk.read(file, offset, length)
+        self.disk.read(file, offset, length)
     }
 }

@@ -8,13 +8,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::direct::Direct;
+
 /// What the store does with files.
 pub(super) trait Files: Debug + Send + Sync {
     /// Makes a directory; one that is there is no error.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Creates a file that is not there yet.
     fn create(&self, path: &Path) -> io::Result<File>;
-    /// Appends all of `pieces`.
+    /// Writes all of `pieces` to a file that is empty.
     fn write(&self, file: &mut File, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// Brings what was written to the disk.
     fn sync(&self, file: &File) -> io::Result<()>;
@@ -37,8 +39,13 @@ pub(super) trait Files: Debug + Send + Sync {
 }
 
 /// The file system.
-#[derive(Debug)]
-pub(super) struct Disk;
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    direct: Direct,
+}
+
+/// Bytes of a file that is worth the way past the system's pages.
+const LONG: usize = 128 * 1024;
 
 impl Files for Disk {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
@@ -51,6 +58,9 @@ impl Files for Disk {
     }
 
     fn write(&self, file: &mut File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() >= LONG {
+            return self.direct.write(file, pieces);
+        }
         IoSlice::advance_slices(&mut pieces, 0);
         while !pieces.is_empty() {
             match file.write_vectored(pieces) {
@@ -120,19 +130,19 @@ mod tests {
 
     #[test]
     fn many_pieces_are_written_in_their_order() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
         let path = dir.path().join("file");
-        let mut file = Disk.create(&path).unwrap();
+        let mut file = disk.create(&path).unwrap();
         // More than one call takes.
         let pieces: Vec<_> = (0..5000u32).map(u32::to_le_bytes).collect();
-        Disk.write(
+        disk.write(
             &mut file,
             &mut pieces.iter().flat_map(|piece| [IoSlice::new(&[]), IoSlice::new(piece)]).collect::<Vec<_>>(),
         )
         .unwrap();
-        let (file, length) = Disk.open(&path).unwrap();
-        assert_eq!((length, Disk.length(&path).unwrap()), (20_000, 20_000));
-        assert_eq!(Disk.read(&file, 4, 1 << 20).unwrap(), pieces[1..].concat());
-        assert_eq!(Disk.read(&file, 20_000, 4).unwrap(), Bytes::new());
+        let (file, length) = disk.open(&path).unwrap();
+        assert_eq!((length, disk.length(&path).unwrap()), (20_000, 20_000));
+        assert_eq!(disk.read(&file, 4, 1 << 20).unwrap(), pieces[1..].concat());
+        assert_eq!(disk.read(&file, 20_000, 4).unwrap(), Bytes::new());
     }
 }

@@ -21,6 +21,7 @@
 //! So a crash costs what was not sealed yet, never a sealed segment, and what was forgotten stays so. What a crash leaves is
 //! cleared away when its key is met again; nothing is walked at start.
 
+mod direct;
 mod entry;
 mod error;
 mod files;
