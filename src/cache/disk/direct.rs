@@ -1,50 +1,45 @@
-//! How long files are written: past the pages that the system keeps of files. What was just written is in memory already
-//! for whoever plays it, and to have the system find room for a second copy costs more than the disk itself.
+//! How long files are written: put together in memory that is used again and again, and from there past the pages that the
+//! system keeps of files. Who is about to play what was just written has it in memory already, and to have the system find
+//! room for another copy costs more than the disk itself.
 //!
-//! What goes past them has to lie in memory as on the disk, in whole sectors, so it is gathered in one piece of memory
-//! that is used again and again. The last bytes of a file, and file systems that want it otherwise, take the usual way.
+//! What goes past those pages has to lie in memory as on the disk, in whole sectors. The last bytes of a file take the usual
+//! way, and so does all of it on file systems that know no other.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 
-use parking_lot::Mutex;
-
-/// The memory in which files are gathered; who writes meanwhile waits.
+/// Memory in which a file is put together.
 #[derive(Debug, Default)]
-pub(super) struct Direct {
-    memory: Mutex<Vec<u8>>,
+pub(super) struct Sheet {
+    memory: Vec<u8>,
+    /// Where a sector begins.
+    begin: usize,
 }
 
-impl Direct {
-    /// Appends all of `pieces` to a file that is empty.
-    pub(super) fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
-        let mut memory = self.memory.lock();
-        memory.resize(GATHERED + SECTOR, 0);
-        let begin = memory.as_ptr().align_offset(SECTOR);
-        // Nothing but alignment depends on where it begins.
-        let gathered =
-            memory.get_mut(begin.min(SECTOR)..).and_then(|from| from.get_mut(..GATHERED)).unwrap_or_default();
-        let mut way = Way { is_direct: set_direct(file, true).is_ok(), file };
-        let mut filled = 0;
-        for piece in pieces {
-            let mut piece: &[u8] = piece;
-            while !piece.is_empty() {
-                let mut free = gathered.get_mut(filled..).unwrap_or_default();
-                let taken = free.write(piece)?;
-                filled += taken;
-                piece = piece.get(taken..).unwrap_or_default();
-                if filled == gathered.len() {
-                    way.write(gathered)?;
-                    filled = 0;
-                }
-            }
-        }
-        let gathered = gathered.get(..filled).unwrap_or_default();
-        let (sectors, rest) = gathered.split_at(filled - filled % SECTOR);
-        way.write(sectors)?;
-        way.leave()?;
-        way.write(rest)
+impl Sheet {
+    /// Where the next file is to be appended, of so many bytes.
+    pub(super) fn clear(&mut self, length: usize) -> &mut Vec<u8> {
+        self.memory.clear();
+        self.memory.reserve(length.saturating_add(SECTOR));
+        self.begin = self.memory.as_ptr().align_offset(SECTOR).min(SECTOR);
+        self.memory.resize(self.begin, 0);
+        &mut self.memory
     }
+
+    /// The file that was appended.
+    pub(super) fn file(&self) -> &[u8] {
+        self.memory.get(self.begin..).unwrap_or_default()
+    }
+}
+
+/// Writes all of `bytes` to a file that is empty.
+pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let is_long = bytes.len() >= LONG && bytes.as_ptr().align_offset(SECTOR) == 0;
+    let mut way = Way { is_direct: is_long && set_direct(file, true).is_ok(), file };
+    let (sectors, rest) = bytes.split_at(bytes.len() - bytes.len() % SECTOR);
+    way.write(sectors)?;
+    way.leave()?;
+    way.write(rest)
 }
 
 /// The way of one file.
@@ -90,8 +85,8 @@ fn set_direct(_file: &File, _is_direct: bool) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What leaves in one call, bytes: enough that waiting for the disk costs little.
-const GATHERED: usize = 1024 * 1024;
+/// Bytes of a file that is worth it.
+const LONG: usize = 128 * 1024;
 /// Bytes of the largest sector that disks commonly have.
 const SECTOR: usize = 4096;
 
@@ -102,16 +97,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_any_length_has_all_that_was_given_in_order() {
+    fn a_file_of_any_length_has_all_that_was_given() {
         let dir = tempfile::tempdir().unwrap();
-        let direct = Direct::default();
-        for length in [0, 1, SECTOR, GATHERED - 1, GATHERED, GATHERED + 1, 2 * GATHERED + SECTOR + 7] {
+        let mut sheet = Sheet::default();
+        for length in [0, 1, SECTOR, LONG - 1, LONG, LONG + 1, 40 * LONG + SECTOR + 7] {
             let bytes: Vec<u8> = (0..length).map(|at| (at / 251 + at) as u8).collect();
-            for piece in [1450, GATHERED + 3] {
-                let path = dir.path().join(format!("{length} in {piece}"));
-                let pieces: Vec<IoSlice<'_>> = bytes.chunks(piece).map(IoSlice::new).collect();
-                direct.write(&mut File::create_new(&path).unwrap(), &pieces).unwrap();
-                assert!(fs::read(&path).unwrap() == bytes, "{path:?}");
+            sheet.clear(length).extend_from_slice(&bytes);
+            assert!(sheet.file() == bytes && sheet.file().as_ptr().align_offset(SECTOR) == 0);
+            // Where it lies is of no account but for the cost.
+            let elsewhere = [&[0], &bytes[..]].concat();
+            for bytes in [sheet.file(), &elsewhere[1..]] {
+                let path = dir.path().join("file");
+                write(&mut File::create(&path).unwrap(), bytes).unwrap();
+                assert!(fs::read(&path).unwrap() == bytes, "{length} bytes");
             }
         }
     }
@@ -132,8 +130,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "").unwrap();
-        let mut file = File::open(&path).unwrap();
-        let error = Direct::default().write(&mut file, &[IoSlice::new(&[7; 2 * SECTOR])]).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EBADF as i32));
+        for length in [1, LONG] {
+            let mut sheet = Sheet::default();
+            sheet.clear(length).resize(length + SECTOR, 7);
+            assert!(write(&mut File::open(&path).unwrap(), sheet.file()).is_err());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A generation of a key, as its directory: written to by whoever fills it, read by any number, all by name.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,18 +59,20 @@ impl EntryDir {
         if *is_forgotten {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.held.tree.publish(&self.held.path, META, &mut [IoSlice::new(&file)])
+        self.held.tree.publish(&self.held.path, META, &file)
     }
 
     /// Seals a segment, in the place of one with fewer packets, and tells how many bytes its file has. A segment that is full
     /// stays so. `InvalidInput` for one that the geometry has no room for. After an error the old one is still there, if
     /// there was one, or the new one is.
     pub fn write_segment(&self, data: &SegmentData) -> io::Result<u64> {
-        let header = data.encode_header(&self.owner).map_err(invalid_input)?;
-        let mut pieces = data.pieces(&header);
-        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let is_full = data.is_full();
-        self.held.tree.publish(&self.held.path, &name::segment(data.index, is_full), &mut pieces)?;
+        let bytes = {
+            let mut sheet = self.held.tree.sheet.lock();
+            data.encode(&self.owner, sheet.clear(data.file_length(&self.owner))).map_err(invalid_input)?;
+            self.held.tree.publish(&self.held.path, &name::segment(data.index, is_full), sheet.file())?;
+            sheet.file().len() as u64
+        };
         if is_full {
             self.remove_partial(data.index);
         }

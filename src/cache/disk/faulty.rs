@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,6 @@ use super::files::{Disk, Files};
 
 #[derive(Debug, Default)]
 pub(super) struct Faulty {
-    disk: Disk,
     fault: Option<Fault>,
     state: Mutex<State>,
 }
@@ -152,26 +151,23 @@ impl Files for Faulty {
         if !dir.exists() {
             self.remember(Undo::Made(dir.to_owned()));
         }
-        self.disk.make_dir(dir)
+        Disk.make_dir(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
         self.step("create")?;
-        let file = self.disk.create(path)?;
+        let file = Disk.create(path)?;
         self.remember(Undo::Made(path.to_owned()));
         self.state.lock().unsynced.insert(file.metadata()?.ino());
         Ok(file)
     }
 
-    fn write(&self, file: &mut File, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         self.step("write").inspect_err(|_| {
             // A failing write may have written something.
-            let half = pieces.len().div_ceil(2);
-            if let Some(pieces) = pieces.get_mut(..half) {
-                self.disk.write(file, pieces).unwrap();
-            }
+            Disk.write(file, &bytes[..bytes.len().div_ceil(2)]).unwrap();
         })?;
-        self.disk.write(file, pieces)
+        Disk.write(file, bytes)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -197,7 +193,7 @@ impl Files for Faulty {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step("rename")?;
         let replaced = fs::read(to).ok();
-        self.disk.rename(from, to)?;
+        Disk.rename(from, to)?;
         self.remember(Undo::Renamed { from: from.to_owned(), to: to.to_owned(), replaced });
         Ok(())
     }
@@ -205,35 +201,35 @@ impl Files for Faulty {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.step("remove_file")?;
         let file = fs::read(path).ok();
-        self.disk.remove_file(path)?;
+        Disk.remove_file(path)?;
         self.remember(Undo::Removed { path: path.to_owned(), file });
         Ok(())
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         self.step("remove_dir")?;
-        self.disk.remove_dir(dir)?;
+        Disk.remove_dir(dir)?;
         self.remember(Undo::Removed { path: dir.to_owned(), file: None });
         Ok(())
     }
 
     fn names(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.step("names")?;
-        self.disk.names(dir)
+        Disk.names(dir)
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
         self.step("length")?;
-        self.disk.length(path)
+        Disk.length(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<(File, u64)> {
         self.step("open")?;
-        self.disk.open(path)
+        Disk.open(path)
     }
 
     fn read(&self, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
         self.step("read")?;
-        self.disk.read(file, offset, length)
+        Disk.read(file, offset, length)
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::direct::Direct;
+use super::direct;
 
 /// What the store does with files.
 pub(super) trait Files: Debug + Send + Sync {
@@ -16,8 +16,8 @@ pub(super) trait Files: Debug + Send + Sync {
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Creates a file that is not there yet.
     fn create(&self, path: &Path) -> io::Result<File>;
-    /// Writes all of `pieces` to a file that is empty.
-    fn write(&self, file: &mut File, pieces: &mut [IoSlice<'_>]) -> io::Result<()>;
+    /// Writes all of `bytes` to a file that is empty.
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
     /// Brings what was written to the disk.
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Brings to the disk what `dir` has in it.
@@ -39,13 +39,8 @@ pub(super) trait Files: Debug + Send + Sync {
 }
 
 /// The file system.
-#[derive(Debug, Default)]
-pub(super) struct Disk {
-    direct: Direct,
-}
-
-/// Bytes of a file that is worth the way past the system's pages.
-const LONG: usize = 128 * 1024;
+#[derive(Debug)]
+pub(super) struct Disk;
 
 impl Files for Disk {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
@@ -57,20 +52,8 @@ impl Files for Disk {
         File::create_new(path)
     }
 
-    fn write(&self, file: &mut File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        if pieces.iter().map(|piece| piece.len()).sum::<usize>() >= LONG {
-            return self.direct.write(file, pieces);
-        }
-        IoSlice::advance_slices(&mut pieces, 0);
-        while !pieces.is_empty() {
-            match file.write_vectored(pieces) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut pieces, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        direct::write(file, bytes)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -129,20 +112,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_pieces_are_written_in_their_order() {
-        let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    fn what_is_written_is_read_from_any_place() {
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let mut file = disk.create(&path).unwrap();
-        // More than one call takes.
-        let pieces: Vec<_> = (0..5000u32).map(u32::to_le_bytes).collect();
-        disk.write(
-            &mut file,
-            &mut pieces.iter().flat_map(|piece| [IoSlice::new(&[]), IoSlice::new(piece)]).collect::<Vec<_>>(),
-        )
-        .unwrap();
-        let (file, length) = disk.open(&path).unwrap();
-        assert_eq!((length, disk.length(&path).unwrap()), (20_000, 20_000));
-        assert_eq!(disk.read(&file, 4, 1 << 20).unwrap(), pieces[1..].concat());
-        assert_eq!(disk.read(&file, 20_000, 4).unwrap(), Bytes::new());
+        let mut file = Disk.create(&path).unwrap();
+        let written: Vec<u8> = (0..5000u32).flat_map(u32::to_le_bytes).collect();
+        Disk.write(&mut file, &written).unwrap();
+        let (file, length) = Disk.open(&path).unwrap();
+        assert_eq!((length, Disk.length(&path).unwrap()), (20_000, 20_000));
+        assert_eq!(Disk.read(&file, 4, 1 << 20).unwrap(), written[4..]);
+        assert_eq!(Disk.read(&file, 20_000, 4).unwrap(), Bytes::new());
     }
 }

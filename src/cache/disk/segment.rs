@@ -15,7 +15,6 @@
 //! ```
 //! Integers are little-endian. The key and the generation stand in it so that a file in a wrong place is noticed.
 
-use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -55,8 +54,15 @@ impl SegmentData {
         !self.slots.contains(&Slot::Unknown)
     }
 
-    /// The header of the file, to be followed by [`SegmentData::packets`]. Err with what can't be kept.
-    pub(super) fn encode_header(&self, owner: &Owner) -> Result<Vec<u8>, &'static str> {
+    /// Bytes of the file.
+    pub(super) fn file_length(&self, owner: &Owner) -> usize {
+        let blocks = self.slots.len().div_ceil(owner.geometry.packets_per_block() as usize);
+        let header = OPENING + self.slots.len().div_ceil(SLOTS_PER_BYTE) + (blocks + 1) * CRC + self.summary.len();
+        header.saturating_add(self.packets().map(Bytes::len).sum())
+    }
+
+    /// Appends the file. Err with what can't be kept.
+    pub(super) fn encode(&self, owner: &Owner, out: &mut Vec<u8>) -> Result<(), &'static str> {
         let geometry = &owner.geometry;
         if self.slots.is_empty() || self.slots.len() > geometry.packets_per_segment() as usize {
             return Err("a segment with no slots or too many");
@@ -67,7 +73,7 @@ impl SegmentData {
         if self.packets().any(|packet| packet.len() != geometry.packet_size() as usize) {
             return Err("a packet of another size than its entry has");
         }
-        let mut out = Vec::with_capacity(self.slots.len() / 4 + self.summary.len() + 256);
+        let begin = out.len();
         out.put_slice(MAGIC);
         out.put_slice(&owner.digest.0);
         out.put_u64_le(owner.generation);
@@ -80,24 +86,34 @@ impl SegmentData {
             let bits = four.iter().rev().fold(0, |bits, slot| bits << 2 | slot.bits());
             out.put_u8(bits);
         }
-        for block in self.slots.chunks(geometry.packets_per_block() as usize) {
-            let mut crc = crc32fast::Hasher::new();
-            block.iter().filter_map(Slot::packet).for_each(|packet| crc.update(packet));
-            out.put_u32_le(crc.finalize());
-        }
+        let blocks = self.slots.chunks(geometry.packets_per_block() as usize);
+        let crcs = out.len();
+        out.put_bytes(0, blocks.len() * CRC);
         out.put_slice(&self.summary);
-        out.put_u32_le(crc32fast::hash(&out));
-        Ok(out)
+        let header = out.len();
+        out.put_bytes(0, CRC);
+        for (block, slots) in blocks.enumerate() {
+            let begin = out.len();
+            slots.iter().filter_map(Slot::packet).for_each(|packet| out.put_slice(packet));
+            // While it is near.
+            let end = out.len();
+            set_crc(out, begin..end, crcs + block * CRC);
+        }
+        set_crc(out, begin..header, header);
+        Ok(())
     }
 
     /// The present packets, in order.
-    pub(super) fn packets(&self) -> impl Iterator<Item = &Bytes> {
+    fn packets(&self) -> impl Iterator<Item = &Bytes> {
         self.slots.iter().filter_map(Slot::packet)
     }
+}
 
-    /// The whole file in pieces.
-    pub(super) fn pieces<'a>(&'a self, header: &'a [u8]) -> Vec<IoSlice<'a>> {
-        std::iter::once(header).chain(self.packets().map(Bytes::as_ref)).map(IoSlice::new).collect()
+/// Puts the checksum of `range` to its place.
+fn set_crc(out: &mut [u8], range: Range<usize>, place: usize) {
+    let crc = crc32fast::hash(out.get(range).unwrap_or_default()).to_le_bytes();
+    if let Some(place) = out.get_mut(place..).and_then(|place| place.first_chunk_mut()) {
+        *place = crc;
     }
 }
 
@@ -309,7 +325,7 @@ impl Opening {
     }
 
     fn header_length(&self) -> usize {
-        let crcs = (self.blocks as usize + 1) * size_of::<u32>();
+        let crcs = (self.blocks as usize + 1) * CRC;
         OPENING + self.bitmap_length() + crcs + self.summary_length as usize
     }
 }
@@ -325,6 +341,8 @@ pub(super) const OPENING: usize = 52;
 
 const MAGIC: &[u8; 8] = b"MMSsegm\x01";
 const SLOTS_PER_BYTE: usize = 4;
+/// Bytes of a checksum.
+const CRC: usize = size_of::<u32>();
 
 const UNKNOWN: u8 = 0;
 const PRESENT: u8 = 1;
@@ -351,6 +369,13 @@ mod tests {
         (slots, summary).prop_map(|(slots, summary)| SegmentData { index: 5, slots, summary: summary.into() })
     }
 
+    /// Behind something else.
+    fn encode(segment: &SegmentData) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        segment.encode(&owner(), &mut out).unwrap();
+        out.split_off(6)
+    }
+
     /// Reads as the store does.
     fn decode(file: &[u8]) -> Result<(SegmentHeader, Vec<Slot<Bytes>>), Corrupt> {
         let length = SegmentHeader::length(file, 5, &owner())?;
@@ -367,8 +392,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(segment in any_segment()) {
-            let header = segment.encode_header(&owner()).unwrap();
-            let file = segment.pieces(&header).iter().flat_map(|piece| piece.to_vec()).collect::<Vec<_>>();
+            let file = encode(&segment);
+            prop_assert_eq!(segment.file_length(&owner()), file.len());
             let (header, slots) = decode(&file).unwrap();
             prop_assert_eq!(header.file_length(), file.len() as u64);
             prop_assert_eq!(header.is_full(), segment.is_full());
@@ -388,7 +413,8 @@ mod tests {
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
             more in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
-            let mut file = segment.encode_header(&owner()).unwrap();
+            let mut file = encode(&segment);
+            file.truncate(SegmentHeader::length(&file, 5, &owner()).unwrap());
             // Past what would be refused at once.
             changes.iter().for_each(|(at, to)| *at.get_mut(&mut file[40..]) = *to);
             file.extend(more);
@@ -407,7 +433,7 @@ mod tests {
         let packet = Bytes::from_static(b"pack");
         let slots = vec![Slot::Present(packet.clone()), Slot::Unknown, Slot::Absent, Slot::Present(packet)];
         let segment = SegmentData { index: 5, slots, summary: Bytes::from_static(b"sum") };
-        let header = segment.encode_header(&owner()).unwrap();
+        let file = encode(&segment);
         let mut drawn = b"MMSsegm\x01".to_vec();
         drawn.extend([7; 16]);
         drawn.extend([9, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0]);
@@ -416,7 +442,8 @@ mod tests {
         drawn.extend([crc32fast::hash(b"pack").to_le_bytes(); 2].concat());
         drawn.extend(b"sum");
         drawn.extend(crc32fast::hash(&drawn).to_le_bytes());
-        assert_eq!(header, drawn);
+        drawn.extend(b"packpack");
+        assert_eq!(file, drawn);
         assert_eq!(OPENING, 52);
     }
 }

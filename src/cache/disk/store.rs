@@ -44,7 +44,7 @@ impl Store {
     /// Takes a directory, which is made if it is not there. Walks through nothing: what a crash left is removed when its
     /// key is met.
     pub fn open(dir: &Path, sync: SyncPolicy) -> Result<Self, StoreError> {
-        Self::open_with(Arc::new(Disk::default()), dir, sync)
+        Self::open_with(Arc::new(Disk), dir, sync)
     }
 
     pub(super) fn open_with(files: Arc<dyn Files>, dir: &Path, sync: SyncPolicy) -> Result<Self, StoreError> {

@@ -1,13 +1,14 @@
 //! The tree below `v1/`: how files come into it, and how generations come, are found and go.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::direct::Sheet;
 use super::entry::{EntryDir, Generation};
 use super::error::invalid_input;
 use super::files::Files;
@@ -27,6 +28,8 @@ pub(super) struct Tree {
     temporaries: AtomicU64,
     /// Held while an empty directory of a key is removed, or one is made and something put into it.
     key_dirs: Mutex<()>,
+    /// Where a segment is put together; the next one waits.
+    pub sheet: Mutex<Sheet>,
     /// Files called `meta` that did not check.
     corrupt_metas: AtomicU64,
     _lock: File,
@@ -42,6 +45,7 @@ impl Tree {
             registry: Registry::default(),
             temporaries: AtomicU64::new(0),
             key_dirs: Mutex::new(()),
+            sheet: Mutex::default(),
             corrupt_metas: AtomicU64::new(0),
             _lock: lock,
         }
@@ -61,9 +65,9 @@ impl Tree {
 
     /// Publishes a file, in the place of one that has its name. A failure leaves nothing behind, unless it is that of the
     /// last step: then the file is there, and may be lost with the power.
-    pub(super) fn publish(&self, dir: &Path, name: &str, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    pub(super) fn publish(&self, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = dir.join(self.temporary(name));
-        let published = self.write(&temporary, pieces).and_then(|()| self.files.rename(&temporary, &dir.join(name)));
+        let published = self.write(&temporary, bytes).and_then(|()| self.files.rename(&temporary, &dir.join(name)));
         if published.is_err() {
             // What can't be removed now is a leftover for the next run.
             self.files.remove_file(&temporary).ok();
@@ -72,9 +76,9 @@ impl Tree {
         self.sync_dir(dir)
     }
 
-    fn write(&self, path: &Path, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.files.create(path)?;
-        self.files.write(&mut file, pieces)?;
+        self.files.write(&mut file, bytes)?;
         match self.sync {
             SyncPolicy::Segment => self.files.sync(&file),
             SyncPolicy::None => Ok(()),
@@ -108,7 +112,7 @@ impl Tree {
         let temporary = dir.join(self.temporary(&name::generation(id.generation)));
         let published = self
             .make_dirs(&digest, &temporary)
-            .and_then(|()| self.publish(&temporary, META, &mut [IoSlice::new(&file)]))
+            .and_then(|()| self.publish(&temporary, META, &file))
             .and_then(|()| self.files.rename(&temporary, &self.path(id)));
         if published.is_err() {
             self.remove_generation(&temporary).ok();
