@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub struct Entry {
     requests: AtomicU64,
     /// Media that all entries hold in memory because no disk has them yet, bytes.
     unwritten: Arc<AtomicU64>,
+    /// The packets that those need next who read it.
+    places: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +139,8 @@ impl Entry {
     /// An entry of which nothing is known.
     pub fn new(key: String, opened: Arc<Opened>, dir: EntryDir, marks: Marks, unwritten: Arc<AtomicU64>) -> Self {
         let state = Mutex::new(State { marks, ..State::default() });
-        Self { key, opened, dir, state, room: Mutex::default(), requests: AtomicU64::new(0), unwritten }
+        let (room, requests, places) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { key, opened, dir, state, room, requests, unwritten, places }
     }
 
     /// Tells what a disk has of it; at the beginning.
@@ -216,6 +219,21 @@ impl Entry {
         let lent = state.lent.range(number.0..).zip(number.0..).take_while(|((at, _), number)| *at == number);
         let slots: Vec<Slot> = lent.take(MAX_LENT_RUN).map(|((_, slot), _)| slot.clone()).collect();
         if slots.is_empty() { Look::Unknown } else { Look::Lent(Block::new(number, slots)) }
+    }
+
+    /// A place in it, for somebody who reads: the number of the packet that is needed next.
+    pub(super) fn place(&self) -> Arc<AtomicU64> {
+        let place = Arc::new(AtomicU64::new(u64::MAX));
+        let mut places = self.places.lock();
+        places.retain(|place| place.strong_count() > 0);
+        places.push(Arc::downgrade(&place));
+        place
+    }
+
+    /// What nobody is past who reads it.
+    pub(super) fn first_place(&self) -> Option<u64> {
+        let places = self.places.lock();
+        places.iter().filter_map(Weak::upgrade).map(|place| place.load(Ordering::Relaxed)).min()
     }
 
     /// Whether viewers can have it now.

@@ -60,6 +60,8 @@ pub struct Reader {
     hold: Hold,
     bell: Arc<Notify>,
     want: Arc<Want>,
+    /// Where it is, for who decides what stays in memory.
+    place: Arc<AtomicU64>,
     block: Option<Arc<Block>>,
     /// All that was read so far was lent.
     is_among_lent: bool,
@@ -75,7 +77,18 @@ impl Reader {
     /// Rings `bell` when a block has been read from disk, or when the first packet is there; tells `want` what it can't go
     /// on without.
     pub fn new(hold: Hold, bell: Arc<Notify>, want: Arc<Want>) -> Self {
-        Self { hold, bell, want, block: None, is_among_lent: true, is_first: true, is_wanting: false, played: None }
+        let place = hold.entry().place();
+        Self {
+            hold,
+            bell,
+            want,
+            place,
+            block: None,
+            is_among_lent: true,
+            is_first: true,
+            is_wanting: false,
+            played: None,
+        }
     }
 
     /// Rings another from here on.
@@ -103,6 +116,7 @@ impl Reader {
 
     fn fetch(&mut self, number: PacketNumber) -> Access<Arc<Packet>> {
         let entry = Arc::clone(self.hold.entry());
+        self.place.store(number.0, Ordering::Relaxed);
         match entry.look(number) {
             Look::Here(block) => (self.block, self.is_among_lent) = (Some(Arc::new(block)), false),
             // What the origin left out where another began is not absent for who comes from before.

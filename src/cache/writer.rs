@@ -176,14 +176,16 @@ fn add_what_is_there(cache: &Cache, entry: &Entry, segment: u32, slots: &mut [di
     }
 }
 
-/// What was just written is what viewers read next: they need not read it from disk.
+/// What was just written need not be read from disk by those who are on their way to it. What nobody is about to read gives
+/// its memory to what comes next.
 fn share(cache: &Cache, entry: &Entry, segment: u32, fresh: &[Slot]) {
-    let per_block = entry.geometry().packets_per_block() as usize;
     cache.blocks().forget(entry.generation(), segment);
-    for (block, slots) in fresh.chunks(per_block.max(1)).enumerate() {
-        let block = block as u32;
-        if slots.len() == per_block && slots.iter().all(Slot::is_known) {
-            let first = entry.geometry().first_of_block(segment, block);
+    let Some(needed) = entry.first_place() else { return };
+    let per_block = entry.geometry().packets_per_block() as usize;
+    for (block, slots) in (0..).zip(fresh.chunks(per_block.max(1))) {
+        let first = entry.geometry().first_of_block(segment, block);
+        let is_passed = first.saturating_add(slots.len() as u64) <= needed;
+        if !is_passed && slots.len() == per_block && slots.iter().all(Slot::is_known) {
             let shared = Block::new(PacketNumber(first), slots);
             cache.blocks().put(entry.generation(), segment, block, Arc::new(shared));
         }
