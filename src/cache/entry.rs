@@ -416,10 +416,11 @@ impl Entry {
         state.segments.iter().filter(|(segment, known)| is_due(known, **segment)).map(|(segment, _)| *segment).collect()
     }
 
-    /// What is in memory of a file, to be written; empty where nothing is.
-    pub fn fresh(&self, segment: u32) -> Vec<Slot> {
+    /// What is in memory of a file, to be written, and its times if they were kept; empty where nothing is.
+    pub fn fresh(&self, segment: u32) -> (Vec<Slot>, Option<KeyFrames>) {
         let state = self.state.lock();
-        state.segments.get(&segment).map_or_else(Vec::new, Segment::fresh_slots)
+        let known = state.segments.get(&segment);
+        known.map_or_else(Default::default, |known| (known.fresh_slots(), known.fresh_times().cloned()))
     }
 
     /// How many slots a file has, as far as that is known.
@@ -545,7 +546,7 @@ impl Entry {
             self.unwritten.fetch_sub(lent, Ordering::Relaxed);
         }
         let known = state.segments.entry(segment).or_default();
-        if known.put(at, self.geometry().packets_per_segment(), slot) {
+        if known.put(at, self.geometry().packets_per_segment(), slot, &self.opened.header) {
             self.unwritten.fetch_add(weight, Ordering::Relaxed);
         }
     }

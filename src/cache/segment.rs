@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::block::Slot;
 use super::disk::{self, SegmentHeader};
+use super::summary;
+use crate::asf::{Header, KeyFrames};
 
 /// The packets of one file.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub struct Segment {
     fresh: Vec<Slot>,
     /// How many of `fresh` are known.
     fresh_known: u32,
+    /// Of the packets of `fresh`; `None` where some of them have gone since.
+    times: Option<KeyFrames>,
 }
 
 /// What a file has.
@@ -107,6 +111,11 @@ impl Segment {
         self.fresh.clone()
     }
 
+    /// The times of what memory has, as far as they were kept.
+    pub fn fresh_times(&self) -> Option<&KeyFrames> {
+        self.times.as_ref()
+    }
+
     pub fn has_fresh(&self) -> bool {
         self.fresh_known > 0
     }
@@ -154,14 +163,19 @@ impl Segment {
     }
 
     /// Takes what was unknown; `false` where it was not.
-    pub fn put(&mut self, slot: u32, slots: u32, value: Slot) -> bool {
+    pub fn put(&mut self, slot: u32, slots: u32, value: Slot, header: &Header) -> bool {
         if self.is_known(slot) {
             return false;
         }
         if self.fresh.is_empty() {
             self.fresh.resize(slots as usize, Slot::Unknown);
+            self.times = Some(summary::empty(header));
         }
         let Some(place) = self.fresh.get_mut(slot as usize) else { return false };
+        // Now, as what has just come is near.
+        if let (Some(times), Some(packet)) = (&mut self.times, value.packet()) {
+            summary::add_packet(times, packet.number, &packet.stripped);
+        }
         *place = value;
         self.fresh_known += 1;
         true
@@ -181,6 +195,7 @@ impl Segment {
         if self.fresh_known == 0 {
             self.fresh = Vec::new();
         }
+        self.times = None;
         freed
     }
 
@@ -193,6 +208,7 @@ impl Segment {
         let freed = self.fresh.iter().filter_map(Slot::packet).map(|packet| packet.bytes.len() as u64).sum();
         self.fresh = Vec::new();
         self.fresh_known = 0;
+        self.times = None;
         freed
     }
 }
@@ -202,6 +218,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::film::Film;
     use super::*;
     use crate::asf::PacketNumber;
     use crate::session::Packet;
@@ -209,6 +226,10 @@ mod tests {
     fn packet(length: usize) -> Slot {
         let bytes = Bytes::from(vec![7; length]);
         Slot::Present(Arc::new(Packet::new(PacketNumber(0), 0, bytes.clone(), bytes)))
+    }
+
+    fn header() -> Header {
+        Header::clone(&Film::new(500, 1).opened.header)
     }
 
     fn part(slots: impl IntoIterator<Item = Option<bool>>) -> OnDisk {
@@ -242,11 +263,11 @@ mod tests {
     #[test]
     fn sealing_lets_go_of_what_was_written_and_keeps_what_came_since() {
         let mut segment = Segment::default();
-        assert!(segment.put(1, 4, packet(10)) && segment.put(2, 4, Slot::Absent));
-        assert!(!segment.put(1, 4, packet(99)), "it is known");
-        assert!(!segment.put(4, 4, packet(99)), "there is no such slot");
+        assert!(segment.put(1, 4, packet(10), &header()) && segment.put(2, 4, Slot::Absent, &header()));
+        assert!(!segment.put(1, 4, packet(99), &header()), "it is known");
+        assert!(!segment.put(4, 4, packet(99), &header()), "there is no such slot");
         let written = segment.fresh_slots();
-        assert!(segment.put(3, 4, packet(30)));
+        assert!(segment.put(3, 4, packet(30), &header()));
         assert_eq!(segment.seal(part([None, Some(true), Some(false)]), &written), 10);
         assert_eq!((segment.counts(4), segment.has_fresh(), segment.is_whole(4)), ((2, 1), true, false));
         assert_eq!((segment.fresh_run(0..4).len(), segment.fresh_run(3..4).len()), (0, 1));
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn what_is_let_go_while_it_is_written_is_not_given_back_twice() {
         let mut segment = Segment::default();
-        assert!(segment.put(0, 2, packet(10)));
+        assert!(segment.put(0, 2, packet(10), &header()));
         let written = segment.fresh_slots();
         assert_eq!(segment.drop_fresh(), 10);
         assert_eq!(segment.seal(part([Some(true)]), &written), 0);
@@ -274,6 +295,6 @@ mod tests {
         assert_eq!((segment.counts(16), segment.is_whole(16)), ((13, 3), true));
         segment.lose_file();
         assert_eq!((segment.next(0, 16, false), segment.counts(16), segment.has_file()), (Some(0), (0, 0), false));
-        assert!(segment.put(5, 16, packet(1)));
+        assert!(segment.put(5, 16, packet(1), &header()));
     }
 }

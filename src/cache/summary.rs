@@ -29,31 +29,43 @@ fn video(header: &Header) -> Option<StreamNumber> {
     header.streams().iter().find(|stream| stream.has_key_frames).map(|stream| stream.number)
 }
 
+/// Of no packets yet.
+pub fn empty(header: &Header) -> KeyFrames {
+    KeyFrames::new(video(header))
+}
+
+/// Of one more packet.
+pub fn add_packet(times: &mut KeyFrames, number: PacketNumber, bytes: &[u8]) {
+    if let Ok(packet) = Packet::parse(bytes) {
+        times.push(number, &packet);
+    }
+}
+
 /// Of the packets of a file.
 pub fn of<B: AsRef<[u8]>>(header: &Header, first: u64, slots: &[Slot<B>]) -> KeyFrames {
-    let mut times = KeyFrames::new(video(header));
+    let mut times = empty(header);
     add(&mut times, first, slots.iter().map(|slot| slot.packet().map(AsRef::as_ref)));
     times
 }
 
 /// Of the packets of a file that memory has, and of those that are kept.
 pub fn of_memory(header: &Header, first: u64, slots: &[block::Slot], kept: Option<&Arc<KeyFrames>>) -> KeyFrames {
-    let mut times = kept.map_or_else(|| KeyFrames::new(video(header)), |kept| KeyFrames::clone(kept));
+    let mut times = kept.map_or_else(|| empty(header), |kept| KeyFrames::clone(kept));
     add(&mut times, first, slots.iter().map(|slot| slot.packet().map(|packet| &packet.stripped[..])));
     times
 }
 
 fn add<'a>(times: &mut KeyFrames, first: u64, packets: impl Iterator<Item = Option<&'a [u8]>>) {
     for (number, bytes) in (first..).zip(packets) {
-        if let Some(packet) = bytes.and_then(|bytes| Packet::parse(bytes).ok()) {
-            times.push(PacketNumber(number), &packet);
+        if let Some(bytes) = bytes {
+            add_packet(times, PacketNumber(number), bytes);
         }
     }
 }
 
 /// As it was kept; of no use where it makes no sense.
 pub fn read(entry: &Entry, summary: &Bytes) -> KeyFrames {
-    KeyFrames::decode(summary).unwrap_or_else(|_| KeyFrames::new(video(&entry.opened().header)))
+    KeyFrames::decode(summary).unwrap_or_else(|_| empty(&entry.opened().header))
 }
 
 /// Where a viewer begins who wants `time` (without the preroll): `times` of the files that are known, in order, and

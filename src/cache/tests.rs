@@ -6,7 +6,7 @@ use std::thread;
 
 use super::disk::Slot;
 use super::film::{Film, Home, KEY, LIMIT, on_disk, play, read, reader, until};
-use super::{Cache, Taken};
+use super::{Cache, Taken, summary};
 use crate::asf::{PacketNumber, fidelity};
 use crate::session::archive::Access;
 
@@ -123,6 +123,24 @@ fn what_comes_while_a_file_is_written_is_in_the_next() {
     assert_eq!((home.files(".seg").len(), home.files(".some").len(), entry.counts()), (2, 0, (128, 0)));
     for number in 0..128 {
         assert_eq!(on_disk(&entry, number), Slot::Present(film.restored(number)));
+    }
+}
+
+#[test]
+fn the_times_beside_a_file_are_those_of_all_that_is_in_it() {
+    for film in [Film::new(LARGE, 128), Film::without_video(LARGE, 128)] {
+        for parts in [vec![0..64], vec![40..64, 0..40], vec![0..7, 50..64, 7..50]] {
+            let home = Home::new();
+            let cache = home.open();
+            let entry = cache.create(KEY, &film.opened, 1).unwrap();
+            for part in parts {
+                film.fill(&entry, part);
+                seal(&cache, &entry, true);
+            }
+            let header = entry.dir().read_header(0).unwrap();
+            let restored: Vec<_> = (0..64).map(|number| Slot::Present(film.restored(number))).collect();
+            assert_eq!(header.summary()[..], summary::of(&film.opened.header, 0, &restored).encode());
+        }
     }
 }
 

@@ -78,11 +78,11 @@ fn write_meta(entry: &Entry) -> io::Result<()> {
 }
 
 fn write_segment(cache: &Cache, entry: &Arc<Entry>, segment: u32) {
-    let fresh = entry.fresh(segment);
+    let (fresh, times) = entry.fresh(segment);
     if fresh.is_empty() || entry.marks().retired {
         return;
     }
-    match try_write(cache, entry, segment, &fresh) {
+    match try_write(cache, entry, segment, &fresh, times) {
         Ok((file, times)) => {
             if entry.marks().retired {
                 // It was, meanwhile: what was written goes with the rest.
@@ -105,17 +105,25 @@ fn write_segment(cache: &Cache, entry: &Arc<Entry>, segment: u32) {
     entry.ring();
 }
 
-/// One file, with what an earlier one had.
-fn try_write(cache: &Cache, entry: &Entry, segment: u32, fresh: &[Slot]) -> io::Result<(OnDisk, KeyFrames)> {
+/// One file, with what an earlier one had; `times` are those of `fresh`, where they were kept.
+fn try_write(
+    cache: &Cache,
+    entry: &Entry,
+    segment: u32,
+    fresh: &[Slot],
+    times: Option<KeyFrames>,
+) -> io::Result<(OnDisk, KeyFrames)> {
     let packet_size = entry.geometry().packet_size() as usize;
     let count = entry.slots(segment) as usize;
     let mut slots: Vec<disk::Slot<Bytes>> = fresh.iter().take(count).map(|slot| on_disk(slot, packet_size)).collect();
     slots.resize(count, disk::Slot::Unknown);
-    if slots.contains(&disk::Slot::Unknown) {
+    let has_gaps = slots.contains(&disk::Slot::Unknown);
+    if has_gaps {
         add_what_is_there(cache, entry, segment, &mut slots);
     }
     let file = OnDisk::of(&slots);
-    let times = summary::of(&entry.opened().header, entry.geometry().first_packet(segment), &slots);
+    let of_all = || summary::of(&entry.opened().header, entry.geometry().first_packet(segment), &slots);
+    let times = times.filter(|_| !has_gaps).unwrap_or_else(of_all);
     let summary = Bytes::from(times.encode());
     // Neither a crash nor an error may leave a last file that is whole beside an entry that does not know its end.
     if count < entry.geometry().packets_per_segment() as usize {
