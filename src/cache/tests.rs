@@ -129,12 +129,12 @@ fn what_comes_while_a_file_is_written_is_in_the_next() {
 #[test]
 fn the_times_beside_a_file_are_those_of_all_that_is_in_it() {
     for film in [Film::new(LARGE, 128), Film::without_video(LARGE, 128)] {
-        for parts in [vec![0..64], vec![40..64, 0..40], vec![0..7, 50..64, 7..50]] {
+        for parts in [&[(0, 64)][..], &[(40, 64), (0, 40)], &[(0, 7), (50, 64), (7, 50)]] {
             let home = Home::new();
             let cache = home.open();
             let entry = cache.create(KEY, &film.opened, 1).unwrap();
-            for part in parts {
-                film.fill(&entry, part);
+            for &(from, to) in parts {
+                film.fill(&entry, from..to);
                 seal(&cache, &entry, true);
             }
             let header = entry.dir().read_header(0).unwrap();
