@@ -8,7 +8,7 @@ use super::disk::Slot;
 use super::film::{Film, Home, KEY, LIMIT, on_disk, play, read, reader, until};
 use super::{Cache, Taken, summary};
 use crate::asf::{PacketNumber, fidelity};
-use crate::session::archive::Access;
+use crate::session::archive::{Access, Archive};
 
 /// 64 packets a file, 4 a block.
 const LARGE: u32 = 60_000;
@@ -123,6 +123,23 @@ fn what_comes_while_a_file_is_written_is_in_the_next() {
     assert_eq!((home.files(".seg").len(), home.files(".some").len(), entry.counts()), (2, 0, (128, 0)));
     for number in 0..128 {
         assert_eq!(on_disk(&entry, number), Slot::Present(film.restored(number)));
+    }
+}
+
+#[test]
+fn what_was_sealed_stays_in_memory_for_those_who_are_on_their_way_to_it() {
+    let (home, film) = (Home::new(), Film::new(LARGE, 64));
+    let cache = home.open();
+    for (place, first_block) in [(None, None), (Some(0), Some(0)), (Some(21), Some(5)), (Some(63), Some(15))] {
+        let entry = cache.create(KEY, &film.opened, 1).unwrap();
+        film.fill(&entry, 0..64);
+        let mut reader = reader(&cache, &entry).0;
+        let found = place.map(|number| reader.packet(PacketNumber(number)));
+        assert!(found.is_none_or(|found| matches!(found, Access::There(_))));
+        seal(&cache, &entry, false);
+        let is_in_memory = |block: &u32| cache.blocks().get(&entry, 0, *block, &Arc::default()).is_some();
+        assert_eq!((0..16).find(is_in_memory), first_block, "{place:?}");
+        assert!((first_block.unwrap_or(16)..16).all(|block| is_in_memory(&block)));
     }
 }
 
