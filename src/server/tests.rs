@@ -15,8 +15,10 @@ use super::source::{Link, Peer, Source};
 use super::testing::{Got, HEADER, House, PACKET, Player, server_settings, soon, until};
 use super::{Server, Settings};
 use crate::asf::{Header, PacketNumber};
-use crate::session::{Cursor, Description, End, Next, Opened, Pace, Packet, Playing, Reason, Refusal, Reply, Request};
-use crate::wire::mmsp::ids::HResult;
+use crate::session::{
+    Burst, Cursor, Description, End, Next, Opened, Pace, Packet, Playing, Reason, Refusal, Reply, Request,
+};
+use crate::wire::mmsp::ids::{FileId, HResult};
 use crate::wire::mmsp::{mac_to_viewer as down, viewer_to_mac as up};
 
 /// Content of so many packets; `None` never ends and has none.
@@ -32,8 +34,12 @@ struct Feed {
 
 impl Feed {
     fn puts(&self, number: u64) {
+        self.puts_for(number, 0);
+    }
+
+    fn puts_for(&self, number: u64, send_time_ms: u32) {
         let bytes = Bytes::from_static(PACKET);
-        let packet = Packet::new(PacketNumber(number), 0, bytes.clone(), bytes);
+        let packet = Packet::new(PacketNumber(number), send_time_ms, bytes.clone(), bytes);
         self.queue.lock().push_back(Next::from(packet));
     }
 }
@@ -74,18 +80,42 @@ impl Shelf {
 
 impl Source for Shelf {
     fn serve(self: Arc<Self>, _peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(serve(link, move || self.cursor()))
+        Box::pin(serve(link, move || as_it_comes(self.cursor())))
     }
 }
 
 impl Source for Feed {
     fn serve(self: Arc<Self>, _peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(serve(link, move || Box::new(Feed::clone(&self))))
+        Box::pin(serve(link, move || as_it_comes(Box::new(Feed::clone(&self)))))
     }
 }
 
-/// Answers one viewer, whose plays read what `cursor` gives.
-async fn serve(mut link: Link, cursor: impl Fn() -> Box<dyn Cursor>) {
+/// Gives the first play by send time, a hundred times as slow, and all others as they come.
+struct Once(Feed, Feed);
+
+impl Source for Once {
+    fn serve(self: Arc<Self>, _peer: Peer, link: Link) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut has_played = false;
+        let play = move || {
+            if std::mem::replace(&mut has_played, true) {
+                return as_it_comes(Box::new(self.1.clone()));
+            }
+            let burst = Burst { bits_per_second: 0, duration: Duration::ZERO };
+            Playing {
+                cursor: Box::new(self.0.clone()),
+                pace: Pace::SendTime { rate: 0.01, burst, step: Duration::ZERO },
+            }
+        };
+        Box::pin(serve(link, play))
+    }
+}
+
+fn as_it_comes(cursor: Box<dyn Cursor>) -> Playing {
+    Playing { cursor, pace: Pace::AsItComes }
+}
+
+/// Answers one viewer, whose plays are what `play` gives.
+async fn serve(mut link: Link, mut play: impl FnMut() -> Playing) {
     let header = Arc::new(Header::parse(HEADER.into()).unwrap());
     while let Some(request) = link.requests.recv().await {
         let reply = match request {
@@ -94,7 +124,7 @@ async fn serve(mut link: Link, cursor: impl Fn() -> Box<dyn Cursor>) {
                 let description = Description { bit_rate: 300_000, ..Description::default() };
                 Reply::Opened(Arc::new(Opened { description, header: Arc::clone(&header) }))
             }
-            Request::Play(_) => Reply::Playing(Playing { cursor: cursor(), pace: Pace::AsItComes }),
+            Request::Play(_) => Reply::Playing(play()),
             Request::Close => break,
             _ => continue,
         };
@@ -164,6 +194,28 @@ async fn where_media_leave_at_once_those_that_nobody_announces_are_asked_for() {
         feed.puts(number);
         let Got::Data(data) = player.next().await else { panic!("a packet") };
         assert_eq!(u64::from(data.location_id.0), number);
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_whose_media_are_far_ahead_is_looked_at_again_when_its_play_is_another() {
+    for flush in [Duration::ZERO, server_settings().flush] {
+        let (early, late) = (Feed::default(), Feed::default());
+        early.puts(0);
+        early.puts_for(1, 10_000);
+        let source = Once(early.clone(), late.clone());
+        let house = House::new(Settings { flush, ..server_settings() }, |_| Arc::new(source)).await;
+        let mut player = playing(&house).await;
+        assert!(matches!(player.next().await, Got::Data(data) if data.location_id.0 == 0));
+        until(|| house.writers.resting(Duration::from_secs(60)) == 1).await;
+        player.send(up::StopPlaying { open_file_id: FileId(1), play_incarnation: 10 }).await;
+        player.start().await;
+        assert!(matches!(player.answer().await, Got::Message(down::Message::ReportEndOfStream(_))));
+        assert!(matches!(player.answer().await, Got::Message(down::Message::ReportStartedPlaying(_))));
+        for number in 10..13 {
+            late.puts(number);
+            assert!(matches!(player.next().await, Got::Data(data) if u64::from(data.location_id.0) == number));
+        }
     }
 }
 
@@ -297,7 +349,7 @@ async fn a_malformed_viewer_ends_alone_and_is_counted() {
     let (_, end) = player.watch().await;
     assert_eq!(end, Some(HResult::NS_E_INVALID_REQUEST));
     assert_eq!(player.next().await, Got::Closed);
-    other.send(up::StopPlaying { open_file_id: crate::wire::mmsp::ids::FileId(1), play_incarnation: 10 }).await;
+    other.send(up::StopPlaying { open_file_id: FileId(1), play_incarnation: 10 }).await;
     assert_eq!(other.watch().await, (vec![], Some(HResult::S_OK)));
     drop((player, other));
     house.is_empty_soon().await;
@@ -312,7 +364,7 @@ async fn many_requests_in_one_write_are_served_one_after_another() {
     for _ in 0..500 {
         up::Message::from(up::Logging { client_log: Bytes::from_static(&[0; 64]) }).encode(0, &mut bytes);
     }
-    up::Message::from(up::CloseFile { open_file_id: crate::wire::mmsp::ids::FileId(1) }).encode(0, &mut bytes);
+    up::Message::from(up::CloseFile { open_file_id: FileId(1) }).encode(0, &mut bytes);
     assert!(player.0.write(&bytes).await);
     assert_eq!(player.answer().await, Got::Closed);
     drop(player);

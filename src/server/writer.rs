@@ -77,6 +77,15 @@ impl Writers {
     pub(super) fn streaming(&self) -> usize {
         self.0.iter().map(|writer| writer.streaming.load(Ordering::Acquire)).sum()
     }
+
+    /// How many of them have nothing to get for the next `time`.
+    #[cfg(test)]
+    pub(super) fn resting(&self, time: Duration) -> usize {
+        let later = Instant::now() + time;
+        let rests = |seat: &Seat| seat.rests_until.is_some_and(|until| until > later);
+        let slots = self.0.iter().flat_map(|writer| &writer.slots);
+        slots.map(|slot| slot.seats.lock().iter().filter(|seat| rests(seat)).count()).sum()
+    }
 }
 
 /// Viewers that have their turns together.

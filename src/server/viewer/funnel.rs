@@ -35,6 +35,18 @@ pub(super) struct UdpFunnel {
     unsent: Batch,
 }
 
+impl UdpFunnel {
+    /// Nothing waits yet.
+    pub(super) fn new(claim: Claim, target: Target) -> Self {
+        Self { _claim: claim, target, unsent: Batch::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn unsent(&self) -> &Batch {
+        &self.unsent
+    }
+}
+
 impl Inner {
     /// The way that Data take.
     pub(super) fn way(&self) -> Way {
@@ -74,7 +86,7 @@ impl Viewer {
         let from = road.port.is_wildcard().then_some(local);
         debug!(%to, "Data go by UDP");
         inner.plays.travel(Way::Udp.transport());
-        inner.funnel = Some(Box::new(UdpFunnel { _claim: claim, target: Target::new(to, from), unsent: Batch::new() }));
+        inner.funnel = Some(Box::new(UdpFunnel::new(claim, Target::new(to, from))));
         Ok(())
     }
 
