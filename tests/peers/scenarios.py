@@ -3,8 +3,8 @@
 
     scenarios.py PROXY_BINARY [--only TEXT] [--jobs N] [--seconds N] [--shaky N] [--keep]
 
-The scenarios are the functions marked with `@scenario` in test_*.py. Prints `ok NAME` or `FAILED NAME: why` for each,
-`figure NAME: text` for what is measured, and at the end `N passed, M failed`.
+The scenarios are the functions marked with `@scenario` in test_*.py; each runs in a process of its own. Prints `ok NAME` or
+`FAILED NAME: why` for each, `figure NAME: text` for what is measured, and at the end `N passed, M failed`.
 
 What failed is run once more, alone, when all others are done: a machine that shares its cores may stand still for longer
 than a deadline that has a meaning allows. What passes then is counted as passed, but `SHAKY NAME` tells of it, and with more
@@ -77,30 +77,60 @@ async def run_one(options, number, name, function, limit):
     return why is None
 
 
-async def run_all(options):
+def launch(options, number, name, function, limit, _alone):
+    """Runs it in a process of its own, so that none is held up by what another one has to think about; its id and what it says."""
+    said = tempfile.TemporaryFile()
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child, said
+    os.dup2(said.fileno(), sys.stdout.fileno())
+    passed = False
+    try:
+        passed = asyncio.run(run_one(options, number, name, function, limit))
+        sys.stdout.flush()
+    finally:
+        os._exit(0 if passed else 1)
+
+
+def run_these(options, numbered, jobs):
+    """So many at a time; returns those that failed."""
+    waiting, running, failed = list(reversed(numbered)), {}, []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            one = waiting.pop()
+            child, said = launch(options, *one)
+            running[child] = one, said
+        child, status = os.wait()
+        one, said = running.pop(child)
+        said.seek(0)
+        text = said.read().decode("utf-8", "replace")
+        said.close()
+        if status and f"FAILED {one[1]}" not in text:
+            text += f"FAILED {one[1]}: its process ended with {os.waitstatus_to_exitcode(status)}\n"
+        print(text, end="", flush=True)
+        if status:
+            failed.append(one)
+    return failed
+
+
+def run_all(options):
     directory = tempfile.mkdtemp(prefix="mmsproxy-clips-")
     clips = make_clips(directory)
     options.files = {name: asf.AsfFile(path) for name, path in clips.items()}
-    gate = asyncio.Semaphore(options.jobs)
-    chosen = [s for s in SCENARIOS if options.only in s[0] or options.only in s[1].__module__]
-
-    async def gated(number, name, function, limit):
-        async with gate:
-            return await run_one(options, number, name, function, limit)
-
-    together = [(number, *s[:3]) for number, s in enumerate(chosen) if not s[3]]
-    apart = [(number, *s[:3]) for number, s in enumerate(chosen) if s[3]]
-    passed = await asyncio.gather(*(gated(*one) for one in together))
-    passed += [await run_one(options, *one) for one in apart]
-    failed = [one for one, well in zip(together + apart, passed) if not well]
+    chosen = [(number, *one) for number, one in enumerate(
+        one for one in SCENARIOS if options.only in one[0] or options.only in one[1].__module__)]
+    failed = run_these(options, [one for one in chosen if not one[4]], options.jobs)
+    failed += run_these(options, [one for one in chosen if one[4]], 1)
     if len(failed) <= options.shaky:
-        again = [one for one in failed if await run_one(options, *one)]
-        for _, name, *_ in again:
-            print(f"SHAKY {name}: it failed, and passed alone", flush=True)
-        failed = [one for one in failed if one not in again]
+        again = run_these(options, failed, 1)
+        for one in failed:
+            if one not in again:
+                print(f"SHAKY {one[1]}: it failed, and passed alone", flush=True)
+        failed = again
     shutil.rmtree(directory, ignore_errors=True)
-    print(f"{len(passed) - len(failed)} passed, {len(failed)} failed")
-    return 0 if passed and not failed else 1
+    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
+    return 0 if chosen and not failed else 1
 
 
 def main():
@@ -114,7 +144,7 @@ def main():
     parser.add_argument("--verbose", type=int, default=0, metavar="LINES", help="of the proxy's log after a failure")
     options = parser.parse_args()
     options.binary = os.path.abspath(options.binary)
-    sys.exit(asyncio.run(run_all(options)))
+    sys.exit(run_all(options))
 
 
 if __name__ == "__main__":
