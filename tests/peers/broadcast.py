@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import struct
-import time
 import uuid
 
 import asf
 import mmsp
+from still import STILL
 
 VIDEO, LOW, AUDIO = 1, 2, 3
 _MARK = struct.Struct("<2sHIBB")
@@ -178,7 +178,7 @@ class Station:
     def __init__(self, name, encoder, *, age=60.0, reach=0.0, anywhere=False, attributes=mmsp.BROADCAST, header_pause=0.0):
         self.name, self.reach, self.anywhere, self.attributes = name, reach, anywhere, attributes
         self.header_pause = header_pause  # in the middle of the header that follows a StreamChange
-        self.files, self.began = [encoder], [time.monotonic() - age]
+        self.files, self.began = [encoder], [STILL.clock() - age]
         self.ended, self.commanded = None, asyncio.Event()
 
     @property
@@ -194,7 +194,7 @@ class Station:
 
     def live(self, entry=-1):
         """The number of the packet that is on the air."""
-        return max(0, int((time.monotonic() - self.began[entry]) * 1000 / self.files[entry].step_ms))
+        return max(0, int((STILL.clock() - self.began[entry]) * 1000 / self.files[entry].step_ms))
 
     def due(self, entry, number):
         return self.began[entry] + number * self.files[entry].step_ms / 1000
@@ -226,7 +226,7 @@ class Station:
     def change(self, encoder, age=0.0):
         """The next entry begins now."""
         self.files.append(encoder)
-        self.began.append(time.monotonic() - age)
+        self.began.append(STILL.clock() - age)
         self._command()
 
     def finish(self, hr=0):

@@ -22,11 +22,12 @@ import padding
 from film import film
 from lab import expect, expect_none, together
 from shelf import Title
+from still import passed
 
 # Short where the defaults are patient; whatever a scenario is about, it sets itself.
 QUICK = {"revalidate": "10m", "revalidate_wait": "1s", "stale_if_error": "1h", "negative": "1s", "finish_fill": "always",
          "max_size": "1GiB", "min_free": 0}
-UPSTREAM = {"connect": "1s", "reply": "2s", "stall": "3s", "down": "500ms"}
+UPSTREAM = {"connect": "5s", "reply": "10s", "stall": "10s", "down": "500ms"}
 FAST = float("inf")
 VOD = "vod/film.asf"
 
@@ -62,16 +63,21 @@ async def began(viewer, packets=1, **where):
     await viewer.begin()
     await viewer.start(**where)
     await viewer.packets(packets)
-    viewer.took = viewer.current.times[0] - started
-    viewer.wait = viewer.current.times[0] - viewer.current.asked_at
+    viewer.took = passed(started, viewer.current.times[0])
+    viewer.wait = waited(viewer.current)
     return viewer
+
+
+def waited(play, index=0):
+    """Seconds from the start to a packet."""
+    return passed(play.asked_at, play.times[index])
 
 
 async def seeks(viewer, packets=3, **where):
     """The numbers that came after a seek, and how long the first of them took."""
     play = await viewer.seek(**where)
     await viewer.packets(packets)
-    return play.locations, play.times[0] - play.asked_at
+    return play.locations, waited(play)
 
 
 async def whole(viewer, timeout=60.0):
@@ -130,7 +136,7 @@ def in_time(viewer, lateness):
     """How late each packet came, measured from the first one; fails where a player's buffer would have run dry."""
     play = viewer.current
     sent = [asf.parse_packet(data).send_time / 1000 for _, data in play.packets]
-    late = max(came - play.times[0] - (send - sent[0]) for came, send in zip(play.times, sent))
+    late = max(passed(play.times[0], came) - (send - sent[0]) for came, send in zip(play.times, sent))
     expect(late < lateness, f"a packet came {late:.2f} s late, a player has {lateness:.1f} s in its buffer")
     return late
 
@@ -180,7 +186,7 @@ async def entry(proxy, title):
     return (await listed(proxy))["by_name"].get(title if isinstance(title, str) else title.name)
 
 
-async def until(condition, what, timeout=20.0):
+async def until(condition, what, timeout=40.0):
     """Asks again until `condition()`, which may be a coroutine, is true; returns what it said."""
     deadline = time.monotonic() + timeout
     while True:
@@ -192,7 +198,7 @@ async def until(condition, what, timeout=20.0):
         await asyncio.sleep(0.05)
 
 
-async def complete(proxy, title, timeout=30.0):
+async def complete(proxy, title, timeout=60.0):
     """Waits until the entry is complete and nothing fills; returns it."""
     async def done():
         found = await entry(proxy, title)

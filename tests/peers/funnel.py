@@ -36,7 +36,7 @@ class Udp:
     weather_out: Weather = field(default_factory=Weather)
     resends: bool = True
     grace: float = 0.03
-    deadline: float = 2.0
+    deadline: float = 4.0
     falls_back: bool = True
     deaf_headers: int = 0
     lossy: bool = False
@@ -356,6 +356,7 @@ class Funnel:
         self.timer = None
         if self.is_closed or self.over is not None:
             return
+        self.drain()  # what has come is not lost
         now = time.monotonic()
         due = [number for number, hole in sorted(self.holes.items()) if now >= hole.until_asked]
         for number in due:

@@ -74,7 +74,7 @@ class Proxy:
             self.changed.set()
         self.changed.set()
 
-    async def ready(self, protocols, timeout=10.0):
+    async def ready(self, protocols, timeout=30.0):
         """Waits until it listens on as many addresses of each protocol as `protocols` has it."""
         async with asyncio.timeout(timeout):
             while Counter(protocols) - Counter(protocol for protocol, _ in self.listeners):
@@ -99,7 +99,7 @@ class Proxy:
         kind = "Content-Type: application/json\r\n" if sent else ""
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{kind}"
                      f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
-        answer = await asyncio.wait_for(reader.read(-1), 10)
+        answer = await asyncio.wait_for(reader.read(-1), 30)
         writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body.decode("utf-8", "replace")
@@ -114,7 +114,7 @@ class Proxy:
                 total += float(found[2])
         return total
 
-    async def metric_is(self, value, name, timeout=10.0, **labels):
+    async def metric_is(self, value, name, timeout=20.0, **labels):
         """Asks until the metric has this value: a gauge follows the close of a socket, not the other way round."""
         deadline = time.monotonic() + timeout
         while (now := await self.metric(name, **labels)) != value:
@@ -132,7 +132,7 @@ class Proxy:
         await self.process.wait()
         self.reader.cancel()
 
-    async def stop(self, timeout=10.0):
+    async def stop(self, timeout=20.0):
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -168,11 +168,14 @@ class Lab:
         return await self.origin([station], ping=ping, **options), station
 
     async def splitter(self, *upstreams, split=None, origin=None, scheme="mms", **sections):
-        """A proxy with one route to these origins, quick where the defaults are patient."""
+        """A proxy with one route to these origins, quick where the defaults are patient.
+
+        It waits for an origin for longer than a machine may stand still; where that wait is what is tested, `origin` says it.
+        """
         first, *more = (f"{scheme}://{upstream.where}" for upstream in upstreams)
         return await self.proxy([{"host": "*", "path": "/", "origin": first, "origins": more}],
                                 split={"linger": "1s"} | (split or {}),
-                                origin={"connect": "1s", "reply": "2s", "stall": "3s", "down": "200ms"} | (origin or {}),
+                                origin={"connect": "5s", "reply": "10s", "stall": "10s", "down": "200ms"} | (origin or {}),
                                 **sections)
 
     def viewer(self, proxy, station=None, identity="wmp9", name="live", **options):
@@ -294,7 +297,7 @@ async def together(work):
     return results
 
 
-async def more(viewers, packets, timeout=15.0):
+async def more(viewers, packets, timeout=30.0):
     """Waits until each viewer has so many packets more than now."""
     await together([viewer.packets(len(viewer.current.packets) + packets, timeout) for viewer in viewers])
 

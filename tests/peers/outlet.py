@@ -12,7 +12,7 @@ import time
 
 SETTLED = 0.2  # seconds from the last datagram to what is said of it on TCP
 MOST_ASKED = 12  # how often a client may ask for one packet
-AFTER_END = 3.0  # seconds for which it may ask when its play is over: what it lost last, it learns last
+AFTER_END = 6.0  # seconds for which it may ask when its play is over: what it lost last, it learns last
 
 
 class Outlet:

@@ -28,6 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import asf  # noqa: E402
 from lab import SCENARIOS, Failed, Lab  # noqa: E402
+from still import STILL  # noqa: E402
 from strict_client import Redirected, Refused, Silent  # noqa: E402
 
 for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
@@ -52,6 +53,7 @@ async def run_one(options, number, name, function, limit):
     lab = Lab(options, number, name)
     why = None
     began = time.monotonic()
+    heart = asyncio.create_task(STILL.beat())
     try:
         async with asyncio.timeout(limit):
             await function(lab)
@@ -68,6 +70,7 @@ async def run_one(options, number, name, function, limit):
                 await lab.down()
         except TimeoutError:
             why = why or "the proxy does not end"
+        heart.cancel()
     for proxy in lab.proxies:
         if any("panicked at" in line for line in proxy.lines):
             why = "the proxy panicked: " + next(line for line in proxy.lines if "panicked at" in line)

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import padding
+from still import STILL
 from strict_origin import Point
 
 
@@ -107,6 +107,6 @@ class Way:
 
     async def take(self, size):
         """Waits until so many bytes have passed."""
-        now = time.monotonic()
+        now = STILL.clock()
         self.free = max(now, self.free) + size * 8 / self.rate
         await asyncio.sleep(max(0.0, self.free - now - 0.05))

@@ -115,7 +115,7 @@ class Play:
 
 
 class Client:
-    def __init__(self, url, identity="wmp9", proxy=None, timeout=10.0, source=None, pair=False, token=None,
+    def __init__(self, url, identity="wmp9", proxy=None, timeout=20.0, source=None, pair=False, token=None,
                  udp=None, bind=None):
         found = re.fullmatch(r"mms[tu]?://([^/:\[\]]+|\[[^\]]+\])(?::(\d+))?/?(.*)", url)
         self.host, self.url_port, self.path = found[1], int(found[2] or 1755), found[3]
@@ -801,7 +801,7 @@ class Client:
         await self.until(lambda: self._ended(play), "EndOfStream", timeout)
         return play.end
 
-    async def next_entry(self, timeout=20.0):
+    async def next_entry(self, timeout=30.0):
         """Waits for StreamChange and the next entry's header, then selects and starts as 3.1.4.4 says."""
         seen = len(self.entries)
         await self.until(lambda: len(self.entries) > seen or self.state == "changing" and self.collecting is None,
@@ -822,7 +822,7 @@ class Client:
         finally:
             self.reading.set()
 
-    async def close(self, timeout=5.0):
+    async def close(self, timeout=15.0):
         """As this kind of client leaves: stops first where its rules say so (3.1.4.8), CloseFile, TCP."""
         if self.reader_task is None:
             return
@@ -849,7 +849,7 @@ class Client:
             self.datagrams.drain()
             self.datagrams.over = time.monotonic()
 
-    async def closed_by_server(self, timeout=5.0):
+    async def closed_by_server(self, timeout=15.0):
         try:
             await self.until(lambda: self.broken is not None, "the close", timeout)
         except Silent:

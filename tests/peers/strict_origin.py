@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import random
+import socket
 import struct
 import sys
 import time
@@ -23,10 +24,14 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asf  # noqa: E402
 import mmsp  # noqa: E402
 from outlet import Outlet, Sender  # noqa: E402
+from still import STILL  # noqa: E402
 from weather import Weather  # noqa: E402
 
 FAULTS = ("refuse", "stall-connect", "stall-open", "stall-media", "close-mid", "garbage", "huge-length", "huge-header", "bad-asf")
 NO_LIMIT = (0, 0x00FFFFFF)
+CROSSING = 1.0  # seconds in which a client may not have read yet what we said
+ESTABLISHED = 1  # as TCP_INFO says it
+HEADER_TIMER = 0.95  # seconds that a client waits for the header at least, and a little for its clock
 
 
 class Point:
@@ -63,8 +68,8 @@ class Point:
     def live_location(self, speed):
         """Where a broadcast is now."""
         if self.began is None:
-            self.began = time.monotonic()
-        now_ms = (time.monotonic() - self.began) * 1000 * speed
+            self.began = STILL.clock()
+        now_ms = (STILL.clock() - self.began) * 1000 * speed
         turn, rest = divmod(now_ms, self.file.period_ms)
         number = 0
         for candidate, packet in enumerate(self.file.parsed):
@@ -168,7 +173,7 @@ class Origin:
         session = Session(self, len(self.sessions) + 1, reader, writer)
         session.task = asyncio.current_task()
         self.sessions.append(session)
-        self.connected_at_once = max(self.connected_at_once, sum(not s.ended for s in self.sessions))
+        self.connected_at_once = max(self.connected_at_once, sum(s.is_there for s in self.sessions))
         try:
             await session.run()
         except asyncio.CancelledError:
@@ -243,18 +248,18 @@ class Origin:
         """How many sessions at most had this content open at a time."""
         return max((e["at_once"] for e in self.log if e["event"] == "opened" and e["content"] == name), default=0)
 
-    async def wait_for(self, condition, timeout=10.0):
+    async def wait_for(self, condition, timeout=20.0):
         """Waits until `condition()` is true; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
-    async def wait_message(self, name, count=1, timeout=10.0):
+    async def wait_message(self, name, count=1, timeout=20.0):
         await self.wait_for(lambda: len(self.messages(name)) >= count, timeout)
         return self.messages(name)[count - 1]
 
-    async def wait_all_ended(self, timeout=10.0):
+    async def wait_all_ended(self, timeout=20.0):
         await self.wait_for(lambda: all(s.ended for s in self.sessions), timeout)
 
 
@@ -269,11 +274,12 @@ class Session:
         self.origin, self.config, self.number = origin, origin.config, number
         self.reader, self.writer = reader, writer
         self.peer = writer.get_extra_info("peername")[:2]
-        self.datagrams, self.header_asked = None, []  # a `Sender` on UDP; when each ReadBlock of this header came
+        self.datagrams = None  # a `Sender` on UDP
+        self.header_asked, self.header_due = [], 0.0  # incarnations of the ReadBlocks of this header, and when they began at the earliest
         self.state, self.ended, self.broken = "connect", False, False
         self.inbox, self.arrived = [], asyncio.Event()
         self.sent, self.received = 0, 0
-        self.began = time.monotonic()
+        self.began = self.spoke = time.monotonic()
         self.name = mmsp.SubscriberName("")
         self.found, self.point, self.entry, self.opened, self.closed_file = None, None, 0, False, False
         self.pair, self.asked_udp_pair = False, False
@@ -307,6 +313,8 @@ class Session:
     def send(self, name, **fields):
         self.writer.write(mmsp.packet([mmsp.encode(name, **fields)], self.sent))
         self.sent += 1
+        if name != "Ping":
+            self.spoke = time.monotonic()
 
     async def reply(self, to, name, allowed=(), **fields):
         """Answers after a pause in which nothing but `allowed` (and Pong) may come."""
@@ -316,6 +324,12 @@ class Session:
             if message.name not in (*allowed, "Pong", "CloseFile"):
                 self.deviate("3.1.5", f"{message.name} before the reply to {to}")
         self.send(name, **fields)
+
+    @property
+    def is_there(self):
+        """Has its client not left yet? One that has may be a while in our queue."""
+        wire = self.writer.get_extra_info("socket")
+        return not self.ended and wire.fileno() >= 0 and wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
 
     @property
     def below_9(self):
@@ -442,7 +456,7 @@ class Session:
     def _check_logging(self, message):
         if not self.log_due or message.name == "Logging":
             return
-        if time.monotonic() - self.log_due_since < 0.05 and message.name in ("StreamSwitch", "StopPlaying"):
+        if time.monotonic() - self.log_due_since < CROSSING and message.name in ("StreamSwitch", "StopPlaying"):
             return  # it crossed our EndOfStream
         section = "3.1.4.5" if self.log_due == "stop" else "3.1.5.18"
         self.deviate(section, f"{message.name} where Logging was due after the {self.log_due}")
@@ -591,7 +605,7 @@ class Session:
         if self.fault() == "huge-header":
             size = 0x7FFFFFFF
         self.opened, self.state = True, "block"
-        at_once = sum(s.opened and not s.ended and s.point.name == self.point.name for s in self.origin.sessions)
+        at_once = sum(s.opened and s.is_there and s.point.name == self.point.name for s in self.origin.sessions)
         self.record("opened", content=self.point.name, at_once=at_once)
         await self.reply(message.name, "ReportOpenFile", play_incarnation=message.play_incarnation,
                          open_file_id=self.config.file_id, file_attributes=attributes, file_duration=duration,
@@ -644,7 +658,9 @@ class Session:
         self._expect(message, "block", "ready", *(["changing"] if self.datagrams else []))
         self._check_file_id(message)
         self._check_incarnation(message)
-        self.header_asked.append((time.monotonic(), message.play_incarnation))
+        if not self.header_asked:
+            self.header_due = self.spoke  # it asks because of what we said last, however late we read it
+        self.header_asked.append(message.play_incarnation)
         if self.asked_udp_pair and self.config.pair != "late":
             self._send_udp_pair()
         await self.reply("ReadBlock", "ReportReadBlock", play_incarnation=message.play_incarnation)
@@ -690,9 +706,9 @@ class Session:
         if not self.datagrams:
             self.record("note", note="CancelReadBlock over TCP", section="3.1.6.1")
             return
-        if not self.header_asked or message.play_incarnation != self.header_asked[-1][1]:
+        if not self.header_asked or message.play_incarnation != self.header_asked[-1]:
             self.deviate("2.2.4.15", f"CancelReadBlock of incarnation {message.play_incarnation}")
-        elif time.monotonic() - self.header_asked[-1][0] < 0.95:
+        elif time.monotonic() - self.header_due < HEADER_TIMER * len(self.header_asked):
             self.deviate("3.1.6.1", "the Header timer expired within a second")
         if len(self.header_asked) > 4:
             self.deviate("3.1.6.1", f"the header was asked for {len(self.header_asked)} times")
@@ -841,7 +857,7 @@ class Session:
                 await self._change(self.entry + 1)
                 number = 0
                 continue
-            encoder, delay = station.files[self.entry], station.due(self.entry, number) - time.monotonic()
+            encoder, delay = station.files[self.entry], station.due(self.entry, number) - STILL.clock()
             if delay > 0:
                 await station.wait(delay)
                 continue
@@ -889,7 +905,7 @@ class Session:
     async def _send_entry(self, location, rate, until, accel_bandwidth=0, accel_ms=0):
         point, file = self.point, self.point.files[self.entry]
         endless = point.kind == "broadcast"
-        began = time.monotonic()
+        began = STILL.clock()
         first = file.send_time(min(location, len(file.packets) - 1) if not endless else location)
         step, bits, lead_ms = 1 if rate > 0 else -1, 0, 0
         speed = self.config.speed if point.speed is None else point.speed
@@ -904,7 +920,7 @@ class Session:
                 # 3.2.5.11: so much content at that bit rate; from then on real time, ahead by what was gained.
                 due = began + bits / accel_bandwidth
                 lead_ms = max(0, abs(sent_at - first) - (due - began) * 1000 * speed)
-            delay = due - time.monotonic()
+            delay = due - STILL.clock()
             if delay > 0:
                 await asyncio.sleep(delay)
             if point.skips_now(location, self.writer.transport.get_write_buffer_size()):

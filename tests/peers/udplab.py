@@ -52,7 +52,7 @@ async def resends(proxy):
     return since
 
 
-async def nothing_more(viewer, seconds=1.0, grace=0.15):
+async def nothing_more(viewer, seconds=4.0, grace=2.0):
     """Listens for so long on the port of a player whose TCP connection has ended; fails where a datagram comes."""
     await asyncio.sleep(max(0.0, viewer.datagrams.over + seconds - time.monotonic()))  # nothing is to come
     late = [(round(after, 3), size) for after, size in viewer.datagrams.late if after > grace]
