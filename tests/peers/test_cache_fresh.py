@@ -11,6 +11,7 @@ from cachelab import (FAST, VOD, began, cacher, complete, entry, exported, film_
 from film import film
 from lab import expect, expect_hr, expect_none, refusal, scenario, started_or_refused, together
 from shelf import Title
+from still import passed
 
 SOON = {"revalidate": "1500ms"}
 OLD = 1.8  # seconds after which an entry must be asked for again
@@ -22,7 +23,7 @@ async def refused(lab, proxy, title, identity="wmp9"):
     asked = time.monotonic()
     await viewer.connect()
     hr = await refusal(viewer.open())
-    viewer.took = time.monotonic() - asked
+    viewer.took = passed(asked)
     viewer.hang_up()
     viewer.closed = True
     return hr, viewer.took
@@ -49,20 +50,20 @@ async def a_fresh_entry_costs_its_origin_nothing(lab):
 @scenario
 async def an_entry_outlives_its_origin(lab):
     origin, title = await shelf(lab, Title(VOD, film(2, seconds=8.0), speed=FAST))
-    proxy = await cacher(lab, origin, cache={"revalidate": "6s"})
+    proxy = await cacher(lab, origin, cache={"revalidate": "10s", "revalidate_wait": "8s"})
     await filled(lab, proxy, origin, title)
     since, kept = await requests(proxy), time.monotonic()
     await origin.kill()
     viewer = await began(player(lab, proxy, title))
-    expect(viewer.took < 1.0, f"it waited {viewer.took:.1f} s")
+    expect(viewer.took < 4.0, f"it waited {viewer.took:.1f} s")
     counted = await since()
     expect(counted["hit"] == 1 and not counted["stale"], f"within revalidate {counted} is counted")
     await to_the_end(viewer)
-    await asyncio.sleep(max(0.0, 6.5 - (time.monotonic() - kept)))  # it grows old: what is tested
+    await asyncio.sleep(max(0.0, 10.5 - (time.monotonic() - kept)))  # it grows old: what is tested
     for number, identity in enumerate(("wmp9", "wmp7", "vlc"), 1):
         viewer = player(lab, proxy, title, identity)
         await began(viewer, 5)
-        expect(viewer.took < 1.0, f"stale viewer {number} waited {viewer.took:.1f} s")
+        expect(viewer.took < 4.0, f"stale viewer {number} waited {viewer.took:.1f} s")
         for place, packet in (({"position": 6.0}, title.file.packet_at(6.0)), ({"location": 30}, 30),
                               ({"position": 2.0}, title.file.packet_at(2.0))):
             numbers, _ = await seeks(viewer, 10, **place)
@@ -79,29 +80,29 @@ async def an_entry_outlives_its_origin(lab):
 @scenario
 async def an_origin_that_is_down_is_waited_for_once(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST))
-    proxy = await cacher(lab, origin, cache=SOON | {"revalidate_wait": "10s"}, origin={"connect": "1500ms", "down": "20s"})
+    proxy = await cacher(lab, origin, cache=SOON | {"revalidate_wait": "20s"}, origin={"connect": "4s", "down": "40s"})
     await filled(lab, proxy, origin, title)
     await origin.stop()
     await asyncio.sleep(OLD)  # it grows old: what is tested
     with nowhere(origin.port):
         first = await began(player(lab, proxy, title))
-        expect(first.took < 3.0, f"the first waited {first.took:.1f} s")
+        expect(first.took < 8.0, f"the first waited {first.took:.1f} s")
         for _ in range(5):
             viewer = await began(player(lab, proxy, title))
-            expect(viewer.took < 0.5, f"a later one waited {viewer.took:.1f} s for an origin that is down")
+            expect(viewer.took < 3.0, f"a later one waited {viewer.took:.1f} s for an origin that is down")
     await lab.settle(ended=False)
 
 
 @scenario
 async def a_stale_entry_is_served_so_long_and_no_longer(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST))
-    proxy = await cacher(lab, origin, cache={"revalidate": "500ms", "stale_if_error": "2s"}, origin={"down": "0s"})
+    proxy = await cacher(lab, origin, cache={"revalidate": "500ms", "stale_if_error": "6s"}, origin={"down": "0s"})
     await filled(lab, proxy, origin, title)
     kept = time.monotonic()
     await origin.kill()
     await asyncio.sleep(0.8)  # it grows old: what is tested
     viewer = await began(player(lab, proxy, title))
-    await asyncio.sleep(max(0.0, 3.2 - (time.monotonic() - kept)))  # and too old
+    await asyncio.sleep(max(0.0, 7.2 - (time.monotonic() - kept)))  # and too old
     hr, _ = await refused(lab, proxy, title)
     expect_hr(hr, mmsp.NS_E_CANNOTCONNECT, mmsp.NS_E_CONNECTION_FAILURE, mmsp.NS_E_TIMEOUT)
     judge_payloads(title, viewer.current)
@@ -113,9 +114,9 @@ async def a_stale_entry_is_served_so_long_and_no_longer(lab):
 @scenario
 async def an_old_entry_is_asked_for_once_by_twenty(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST), think=0.05)
-    proxy = await cacher(lab, origin, cache={"revalidate": "3s"})
+    proxy = await cacher(lab, origin, cache={"revalidate": "8s"})
     before = await filled(lab, proxy, origin, title)
-    await asyncio.sleep(3.3)  # it grows old: what is tested
+    await asyncio.sleep(8.3)  # it grows old: what is tested
     since, sessions, media = await requests(proxy), len(origin.opened(VOD)), origin.media(VOD)
     viewers = await together(began(player(lab, proxy, title), 3) for _ in range(20))
     asked = origin.opened(VOD)[sessions:]
@@ -187,7 +188,7 @@ async def a_play_of_an_incomplete_file_that_changed_ends_with_a_reason(lab):
     watching = await began(player(lab, proxy, old), 60)
     new = old.change(film(2, seconds=6.0, created=2))
     old.breaks = [0]  # its connection is lost now, and the origin has only the new one
-    hr = await watching.end(20)
+    hr = await watching.end(40)
     expect(mmsp.failed(hr), f"the old one ends with 0x{hr:X}, though it was not complete")
     expect(film_of(watching, old, new) is old, "it is not the old film")
     judge_part(old, watching.current)
@@ -213,7 +214,7 @@ def _between_ranges():
             opened = film_of(second, old, new)
             refused_with = await started_or_refused(second.start(position=28.0))
             if refused_with is None:
-                await second.until(lambda: second.current.packets or second.current.end is not None, "packets or an end", 15)
+                await second.until(lambda: second.current.packets or second.current.end is not None, "packets or an end", 30)
                 if not second.current.packets:
                     expect(mmsp.failed(second.current.end), f"nothing came, and the end is 0x{second.current.end:X}")
             await asyncio.sleep(1.0)  # what may still come wrong
@@ -253,7 +254,7 @@ async def an_origin_with_two_files_under_one_name_is_never_mixed(lab):
         # A place that is not there yet can't be had of a file that is another by now.
         started = [await started_or_refused(viewer.start(position=place)) is None for viewer, place in zip(viewers, (0.0, 7.0, 4.0))]
         for viewer in (viewer for viewer, is_started in zip(viewers, started) if is_started):
-            await viewer.until(lambda viewer=viewer: len(viewer.current.packets) > 20 or viewer.current.end is not None, "media", 15)
+            await viewer.until(lambda viewer=viewer: len(viewer.current.packets) > 20 or viewer.current.end is not None, "media", 30)
             film_of(viewer, first, second)
         await together(viewer.close() for viewer in viewers)
         await verified(lab, proxy)
@@ -339,7 +340,7 @@ async def a_refusal_of_another_kind_is_no_verdict(lab):
 @scenario
 async def a_not_found_is_remembered_for_a_while(lab):
     origin, _ = await shelf(lab, Title("vod/other.asf", film(2)))
-    proxy = await cacher(lab, origin, cache={"negative": "3s"})
+    proxy = await cacher(lab, origin, cache={"negative": "8s"})
     title = Title(VOD, film(), speed=FAST)
     for _ in range(4):
         hr, _ = await refused(lab, proxy, title)
@@ -348,7 +349,7 @@ async def a_not_found_is_remembered_for_a_while(lab):
     origin.points[VOD] = title
     hr, _ = await refused(lab, proxy, title)
     expect_hr(hr, mmsp.NS_E_FILE_NOT_FOUND)
-    await asyncio.sleep(3.2)  # it is forgotten: what is tested
+    await asyncio.sleep(8.2)  # it is forgotten: what is tested
     await whole(player(lab, proxy, title))
     await lab.settle()
 
@@ -356,7 +357,7 @@ async def a_not_found_is_remembered_for_a_while(lab):
 @scenario
 async def twenty_who_ask_for_what_is_not_there_are_one_open(lab):
     origin, _ = await shelf(lab, Title("vod/other.asf", film(2)), think=0.1)
-    proxy = await cacher(lab, origin)
+    proxy = await cacher(lab, origin, cache={"negative": "1m"})
     answers = await together(refused(lab, proxy, Title(VOD, film())) for _ in range(20))
     for hr, _ in answers:
         expect_hr(hr, mmsp.NS_E_FILE_NOT_FOUND)
@@ -367,21 +368,21 @@ async def twenty_who_ask_for_what_is_not_there_are_one_open(lab):
 @scenario
 async def a_slow_answer_is_waited_for_so_long(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST))
-    proxy = await cacher(lab, origin, cache={"revalidate": "3s", "revalidate_wait": "700ms"}, origin={"reply": "8s"})
+    proxy = await cacher(lab, origin, cache={"revalidate": "8s", "revalidate_wait": "2s"}, origin={"reply": "30s"})
     await filled(lab, proxy, origin, title)
-    await asyncio.sleep(3.3)  # it grows old: what is tested
-    title.think = 2.5
+    await asyncio.sleep(8.3)  # it grows old: what is tested
+    title.think = 8.0
     since, asked = await requests(proxy), len(origin.opened(VOD))
     first, second = await together(began(player(lab, proxy, title)) for _ in range(2))
     for viewer in (first, second):
-        expect(0.6 < viewer.took < 1.9, f"it waited {viewer.took:.1f} s, revalidate_wait is 0.7 s")
+        expect(1.9 < viewer.took < 6.0, f"it waited {viewer.took:.1f} s, revalidate_wait is 2 s")
     counted = await since()
     expect(counted["stale"] == 2, f"counted were {counted}")
     await origin.wait_for(lambda: origin.opens(VOD) == 2)
     await origin.wait_all_ended()
     expect(len(origin.opened(VOD)) == asked + 1, "the check did not go on as one")
     third = await began(player(lab, proxy, title))
-    expect(third.took < 0.6 and len(origin.opened(VOD)) == asked + 1, "the answer that came late was not heard")
+    expect(third.took < 1.9 and len(origin.opened(VOD)) == asked + 1, "the answer that came late was not heard")
     await together(to_the_end(viewer) for viewer in (first, second, third))
     await lab.settle()
 
@@ -389,13 +390,13 @@ async def a_slow_answer_is_waited_for_so_long(lab):
 @scenario
 async def an_origin_that_hangs_is_an_origin_that_is_not_there(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST))
-    proxy = await cacher(lab, origin, cache=SOON | {"revalidate_wait": "500ms"}, origin={"reply": "1s"})
+    proxy = await cacher(lab, origin, cache=SOON | {"revalidate_wait": "500ms"}, origin={"reply": "4s"})
     await filled(lab, proxy, origin, title)
     title.hangs = True
     await asyncio.sleep(OLD)  # it grows old: what is tested
     for _ in range(3):
         viewer = await began(player(lab, proxy, title))
-        expect(viewer.took < 1.5, f"it waited {viewer.took:.1f} s")
+        expect(viewer.took < 3.5, f"it waited {viewer.took:.1f} s")
     await whole(player(lab, proxy, title))
     expect(await entry(proxy, title), "the entry is gone")
     await lab.settle(ended=False)

@@ -100,7 +100,7 @@ async def the_quota_holds_and_what_is_cold_goes_first(lab):
     expect(cold is None or not cold["is_complete"], "nothing was evicted of what is cold")
     if cold:
         viewer = await began(player(lab, proxy, titles[1]))
-        expect(viewer.took < 1.0 and viewer.current.locations[0] == 0, "its head is not there")
+        expect(viewer.took < 3.0 and viewer.current.locations[0] == 0, "its head is not there")
         await viewer.close()
     for title in titles[3:]:
         await prefetch(proxy, url(origin, title))
@@ -113,7 +113,7 @@ async def the_quota_holds_and_what_is_cold_goes_first(lab):
     await lab.settle()
 
 
-async def most_while_it_fills(proxy, origin, title, timeout=20.0):
+async def most_while_it_fills(proxy, origin, title, timeout=40.0):
     """`mmsproxy_cache_bytes` at its highest, until the origin has sent all of the title and nothing fills."""
     most, deadline = 0, time.monotonic() + timeout
     while origin.media(title.name) < title.bytes or await proxy.metric("mmsproxy_cache_fills"):
@@ -135,7 +135,7 @@ async def a_flood_of_made_up_names_does_not_push_out_what_is_played(lab):
     for number in range(25):
         viewer = await began(player(lab, proxy, once, query=f"?x={number}"))
         await viewer.close()
-        await proxy.metric_is(0, "mmsproxy_cache_fills", timeout=20)
+        await proxy.metric_is(0, "mmsproxy_cache_fills", timeout=40)
     since, media = await requests(proxy), [origin.media(title.name) for title in loved]
     for title in loved:
         await whole(player(lab, proxy, title))
@@ -238,7 +238,7 @@ async def a_second_proxy_on_the_directory_is_refused(lab):
     except Failed:
         refused = lab.proxies.pop()
         text = "\n".join(refused.lines)
-        code = await asyncio.wait_for(refused.process.wait(), 10)
+        code = await asyncio.wait_for(refused.process.wait(), 30)
         expect(code != 0, f"it ended with {code}")
         expect(proxy.cache_directory in text, f"it does not say which directory: {text[-300:]}")
     else:
@@ -421,7 +421,7 @@ async def prefetch_by_command_takes_lists_rates_and_jobs(lab):
     at = where(proxy)
     await succeeds(lab, "prefetch", url(origin, titles[0]), "--list", wanted, "--jobs", 2, *at)
     for title in titles[:4]:
-        await complete(proxy, title, timeout=1)
+        await complete(proxy, title, timeout=5)
     expect(len(origin.played(titles[5].name)) == 0, "what nobody asked for was fetched")
     most = max(origin.at_once(title.name) for title in titles[:4])
     expect(most == 1, f"{most} sessions for one")
@@ -438,21 +438,21 @@ async def prefetch_by_command_takes_lists_rates_and_jobs(lab):
 
 @scenario
 async def a_prefetch_from_an_origin_of_real_time_says_how_long_it_takes(lab):
-    origin, title = await shelf(lab, Title(VOD, film(1, seconds=6.0)), version="4.1.0.3930")
+    origin, title = await shelf(lab, Title(VOD, film(1, seconds=24.0)), version="4.1.0.3930")
     proxy = await cacher(lab, origin)
     out = await asyncio.create_subprocess_exec(lab.options.binary, "cache", "prefetch", url(origin, title), *where(proxy),
                                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = b""
     try:
-        async with asyncio.timeout(3.0):  # the file plays for twice as long
-            while not re.search(rb"\b6(\.0)? ?s", said):
+        async with asyncio.timeout(12.0):  # the file plays for twice as long
+            while not re.search(rb"\b24(\.0)? ?s", said):
                 data = await out.stdout.read(4096)
                 expect(data, f"it ended with {said!r}")
                 said += data
     except TimeoutError:
-        raise Failed(f"within 3 s it says {said!r}, and not that it takes 6 s") from None
+        raise Failed(f"within 12 s it says {said!r}, and not that it takes 24 s") from None
     await complete(proxy, title)
-    rest = await asyncio.wait_for(out.stdout.read(), 10)
+    rest = await asyncio.wait_for(out.stdout.read(), 30)
     expect(await out.wait() == 0, f"it ends with {out.returncode}: {rest[-200:]!r}")
     await lab.settle()
 

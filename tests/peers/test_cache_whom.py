@@ -7,7 +7,7 @@ import asyncio
 import mmsp
 from asf import parse_packet
 from cachelab import (FAST, VOD, began, cacher, complete, entry, exported, film_of, filled, judge_payloads, listed, player, requests,
-                      seeks, shelf, to_the_end, until, whole)
+                      seeks, shelf, to_the_end, until, waited, whole)
 from film import film
 from lab import expect, expect_hr, refusal, scenario
 from shelf import Title
@@ -263,7 +263,7 @@ def _parts():
                 await viewer.select(levels)
             await viewer.start(**how)
             await viewer.packets(5)
-            await viewer.end(20)
+            await viewer.end()
             judge_payloads(title, viewer.current)
             await viewer.close()
             await proxy.stop()
@@ -292,7 +292,7 @@ async def a_stride_is_made_here_both_ways_even_where_the_origin_cannot(lab):
         viewer = player(lab, proxy, title)
         await viewer.begin()
         await viewer.start(position=place, rate=rate)
-        await viewer.end(20)
+        await viewer.end()
         numbers = viewer.current.locations
         expect(numbers == sorted(set(numbers), reverse=rate < 0), f"at {rate} the LocationIds are {numbers}")
         shown = [p for _, data in viewer.current.packets for p in parse_packet(data).payloads]
@@ -301,8 +301,8 @@ async def a_stride_is_made_here_both_ways_even_where_the_origin_cannot(lab):
         # Some may be passed over: whoever searches needs five pictures a second and no more.
         expect(came <= keys and len(came) >= 0.7 * len(keys), f"at {rate} {len(came)} of {len(keys)} came")
         judge_payloads(title, viewer.current)
-        took = viewer.current.times[-1] - viewer.current.asked_at
-        expect(took < 10.0 / abs(rate) + 1.0, f"at {rate} it took {took:.1f} s")
+        took = waited(viewer.current, -1)
+        expect(took < 10.0 / abs(rate) + 2.5, f"at {rate} it took {took:.1f} s")
         await viewer.close()
     expect(len(origin.sessions) == sessions and not origin.messages("StartStriding"), "the origin was asked")
     await lab.settle()
@@ -364,12 +364,12 @@ def _fast_start():
                 await viewer.start(**where)
                 await viewer.end()
                 play, base = viewer.current, title.file.send_time(viewer.current.locations[0])
-                for number, came in zip(play.locations, play.times):
-                    sent, waited = title.file.send_time(number) - base, came - play.asked_at
+                for index, number in enumerate(play.locations):
+                    sent, took = title.file.send_time(number) - base, play.times[index] - play.asked_at
                     if sent < at_once:
-                        expect(waited < 0.7, f"what is sent at {sent} ms came after {waited:.1f} s, fast_start is {rule}")
+                        expect(waited(play, index) < 0.7, f"what is sent at {sent} ms came after {took:.1f} s, fast_start is {rule}")
                     if sent >= later:  # a writer gathers about a second
-                        expect(waited > (sent - at_once) / 1000 - 1.5, f"what is sent at {sent} ms came after {waited:.1f} s")
+                        expect(took > (sent - at_once) / 1000 - 1.5, f"what is sent at {sent} ms came after {took:.1f} s")
             await lab.settle()
 
         scenario(fast, name=f"fast_start_{rule}_out_of_an_entry")
@@ -387,8 +387,9 @@ async def accel_fields_are_obeyed_by_an_entry(lab):
     await viewer.begin()
     await viewer.start(accel=(3_500_000, 6_000, 3_500_000))
     await viewer.end()
-    fast = [came for number, came in zip(viewer.current.locations, viewer.current.times) if title.file.send_time(number) < 5500]
-    expect(fast[-1] - viewer.current.asked_at < 1.5, f"5.5 s at 3.5 Mbit/s took {fast[-1] - viewer.current.asked_at:.1f} s")
+    fast = [index for index, number in enumerate(viewer.current.locations) if title.file.send_time(number) < 5500]
+    took = waited(viewer.current, fast[-1])
+    expect(took < 2.5, f"5.5 s at 3.5 Mbit/s took {took:.1f} s")
     await lab.settle()
 
 
@@ -405,7 +406,7 @@ async def seeks_in_an_entry_lead_where_they_should(lab):
             if viewer.who.seeks_by_stop:
                 expect(abs(numbers[0] - title.file.packet_at(seconds)) <= 1,
                        f"{seconds} s began at packet {numbers[0]}, not {title.file.packet_at(seconds)}")
-            expect(took < 0.5, f"it took {took:.1f} s")
+            expect(took < 2.0, f"it took {took:.1f} s")
         for number in (1, 77, last):
             for place in ({"location": number}, {"offset": header.size + number * header.packet_size}):
                 numbers, took = await seeks(viewer, 1, **place)

@@ -49,11 +49,11 @@ _playlists()
 @scenario
 async def the_end_of_a_broadcast_of_a_4x_origin_is_told_after_the_wait(lab):
     origin = await lab.origin(lab.points(ends=3.0), version="4.1.0.3930", speed=1.0)
-    proxy = await lab.reverse(origin, origin={"stall": "2s"})
+    proxy = await lab.reverse(origin, origin={"stall": "4s"})
     client = lab.client(proxy, "mms://media.example/live", "vlc")
     await client.begin()
     await client.start()
-    expect(await client.end(timeout=20) == 0, "the end is an error")
+    expect(await client.end(timeout=40) == 0, "the end is an error")
     await lab.settle()
 
 
@@ -64,7 +64,7 @@ async def the_end_of_a_broadcast_of_a_9x_origin_is_told(lab):
     client = lab.client(proxy, "mms://media.example/live", "vlc")
     await client.begin()
     await client.start()
-    expect(await client.end(timeout=20) == 0, "the end is an error")
+    expect(await client.end(timeout=40) == 0, "the end is an error")
     await lab.settle()
 
 @scenario
@@ -91,7 +91,7 @@ async def a_viewer_that_hangs_up_leaves_nothing_behind(lab):
     client.hang_up()
     for gauge in ("mmsproxy_connections", "mmsproxy_viewers"):
         await proxy.metric_is(0, gauge)
-    await proxy.metric_is(0, "mmsproxy_origin_sessions", timeout=20)  # a linger is allowed
+    await proxy.metric_is(0, "mmsproxy_origin_sessions", timeout=40)  # a linger is allowed
     client.closed = True
     await lab.settle()
 
@@ -123,7 +123,7 @@ async def sigterm_ends_the_proxy_cleanly(lab):
     await client.begin()
     await client.start()
     await client.packets(3)
-    code = await proxy.stop(timeout=15)
+    code = await proxy.stop(timeout=30)
     expect(code == 0, f"the exit code is {code}")
     await origin.wait_all_ended()
     expect_none(origin.deviations, "toward the origin")
@@ -136,7 +136,7 @@ async def each_play_is_a_line_of_the_access_log_with_the_players_report(lab):
     proxy = await lab.reverse(origin, access_log={"path": path})
 
     async def lines(count):
-        for _ in range(200):
+        for _ in range(600):
             with open(path, encoding="utf-8") as file:
                 text = file.read().splitlines()
             names = next(line for line in text if line.startswith("#Fields: ")).split(" ")[1:]

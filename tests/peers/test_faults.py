@@ -8,6 +8,7 @@ import time
 
 import mmsp
 from lab import Failed, expect, expect_hr, expect_none, refusal, scenario
+from still import passed
 
 
 FAULTS = {
@@ -35,9 +36,9 @@ async def bystander(lab, proxy):
         seen, last = len(client.current.packets), time.monotonic()
         while not done.is_set():
             await asyncio.sleep(0.02)
+            gaps.append(passed(last))
             if len(client.current.packets) > seen:
                 seen, last = len(client.current.packets), time.monotonic()
-            gaps.append(time.monotonic() - last)
 
     task = asyncio.create_task(listen())
 
@@ -58,16 +59,16 @@ def _faults():
             proxy = await lab.proxy(
                 [{"host": "*", "path": "/good", "origin": f"mms://127.0.0.1:{good.port}/"},
                  {"host": "*", "path": "/bad", "origin": f"mms://127.0.0.1:{bad.port}/"}],
-                origin={"connect": "1s", "reply": "2s", "stall": "2s", "down": "100ms"})
+                origin={"connect": "3s", "reply": "4s", "stall": "4s", "down": "100ms"})
             check = await bystander(lab, proxy)
             before = proxy.memory()
-            client = lab.client(proxy, "mms://media.example/bad/vod/clip.asf", timeout=8.0)
+            client = lab.client(proxy, "mms://media.example/bad/vod/clip.asf", timeout=30.0)
             began = time.monotonic()
             media = fault in ("stall-media", "close-mid", "garbage")
             if media:
                 await client.begin()
                 await client.start()
-                hr = await client.end(timeout=8)
+                hr = await client.end(timeout=30)
             else:
                 await client.connect()
 
@@ -77,7 +78,7 @@ def _faults():
 
                 hr = await refusal(open_and_read())
             expect_hr(hr, *wanted)
-            expect(time.monotonic() - began < 8, f"it took {time.monotonic() - began:.1f} s")
+            expect(passed(began) < 10, f"it took {passed(began):.1f} s")
             expect(proxy.memory() - before < 32 << 20, f"memory grew by {(proxy.memory() - before) >> 20} MiB")
             if not media:
                 expect(await client.closed_by_server(), "the connection stays open after the error (MPlayer would hang)")
@@ -109,7 +110,8 @@ async def a_missing_file_is_told_as_the_origin_told_it(lab):
 @scenario
 async def a_malformed_viewer_ends_alone(lab):
     origin = await lab.origin(speed=1.0)
-    proxy = await lab.proxy([{"host": "*", "path": "/good", "origin": f"mms://127.0.0.1:{origin.port}/"}])
+    proxy = await lab.proxy([{"host": "*", "path": "/good", "origin": f"mms://127.0.0.1:{origin.port}/"}],
+                            limits={"handshake": "60s"})
     check = await bystander(lab, proxy)
     good = mmsp.packet([mmsp.encode("Connect", subscriber_name="NSPlayer/9.0.0.2980\0")], 0)
     endless = bytearray(good)
@@ -121,7 +123,7 @@ async def a_malformed_viewer_ends_alone(lab):
         reader, writer = await asyncio.open_connection(*proxy.mms)
         writer.write(data)
         try:
-            await asyncio.wait_for(reader.read(-1), 8)
+            await asyncio.wait_for(reader.read(-1), 30)  # less than limits.handshake
         except asyncio.TimeoutError:
             raise Failed(f"a connection that began with {data[:16]!r} stays open") from None
         except ConnectionError:
@@ -137,7 +139,7 @@ async def a_viewer_that_says_nothing_is_dropped_in_time(lab):
     proxy = await lab.reverse(origin, limits={"handshake": "1s"})
     reader, writer = await asyncio.open_connection(*proxy.mms)
     try:
-        await asyncio.wait_for(reader.read(-1), 8)
+        await asyncio.wait_for(reader.read(-1), 20)
     except asyncio.TimeoutError:
         raise Failed("a silent connection stays open") from None
     writer.close()

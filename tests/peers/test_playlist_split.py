@@ -26,7 +26,7 @@ def announced(viewer):
 
 async def next_entry(viewer, encoder, packets=20):
     """EndOfStream, StreamChange, the new header, and media of it from its first packet."""
-    hr = await viewer.end(timeout=15)
+    hr = await viewer.end(timeout=30)
     expect(hr == announced(viewer), f"{viewer.who.token[:16]} was told {hr} between entries")
     viewer.judge_by(encoder.looped)
     await viewer.next_entry()
@@ -185,7 +185,7 @@ async def the_last_entry_ends_for_all(lab):
     station.change(new)
     await together(next_entry(viewer, new, 10) for viewer in viewers)
     station.finish()
-    for hr in await together(viewer.end(timeout=15) for viewer in viewers):
+    for hr in await together(viewer.end(timeout=30) for viewer in viewers):
         expect(hr == 0, f"the end carries 0x{hr:X}")
     await lab.settle()
 
@@ -201,7 +201,7 @@ async def an_entry_that_begins_while_the_origin_is_away_is_told(lab):
     await asyncio.sleep(0.5)  # the origin is away
     await origin.revive()
     for viewer in viewers:
-        hr = await viewer.end(timeout=20)
+        hr = await viewer.end(timeout=40)
         expect(hr == announced(viewer), f"{viewer.who.token[:16]} was told {hr} between entries")
         expect(not mmsp.failed(hr), "it ended")
         viewer.judge_by(new.looped)

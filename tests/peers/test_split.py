@@ -8,8 +8,9 @@ import time
 
 import mmsp
 from broadcast import Encoder, Station
-from judge import disagreements
-from lab import FREE, MICROSOFT, expect, expect_hr, judged, more, refusal, scenario, still_playing, together, watch, without_gaps
+from judge import Judge, disagreements
+from lab import FREE, MICROSOFT, expect, expect_hr, expect_none, judged, more, refusal, scenario, still_playing, together, watch, without_gaps
+from still import STILL, passed
 from strict_client import GUID
 
 
@@ -144,7 +145,7 @@ async def viewers_at_the_same_instant_open_one(lab):
 @scenario
 async def viewers_that_only_describe_leave_nothing_behind(lab):
     origin, _ = await lab.station()
-    proxy = await lab.splitter(origin, split={"linger": "500ms"})
+    proxy = await lab.splitter(origin, split={"linger": "5s"})
     for identity in ("wmp9", "vlc", "xine", "wms4", "libmms"):
         viewer = lab.viewer(proxy, identity=identity)
         await viewer.begin()
@@ -155,7 +156,7 @@ async def viewers_that_only_describe_leave_nothing_behind(lab):
             await viewer.close()
     opened = origin.opened("live")
     expect(len(opened) == 1, f"it was opened by {len(opened)} sessions")
-    await origin.wait_all_ended(timeout=5)
+    await origin.wait_all_ended(timeout=30)
     number = opened[0].number
     expect(len(origin.messages("CloseFile", number)) == 1, "the origin got no CloseFile")
     started, stopped = len(origin.messages("StartPlaying", number)), len(origin.messages("StopPlaying", number))
@@ -169,22 +170,22 @@ async def viewers_that_only_describe_leave_nothing_behind(lab):
 @scenario
 async def a_broadcast_lingers_after_its_last_viewer(lab):
     origin, station = await lab.station()
-    proxy = await lab.splitter(origin, split={"linger": "2s"})
+    proxy = await lab.splitter(origin, split={"linger": "6s"})
     first = await watch(lab.viewer(proxy, station), 5)
     await first.close()
     await asyncio.sleep(1.0)  # less than it lingers
     second = await watch(lab.viewer(proxy, station, "vlc"), 25)
     session = one_session(origin)
     expect(not session.ended, "the session ended while somebody watches")
-    await asyncio.sleep(1.5)  # the first one's linger is over by far
+    await asyncio.sleep(6.5)  # the first one's linger is over
     await more([second], 5)
     one_session(origin)
     still_playing([second])
-    await second.close()
     left = time.monotonic()
-    await origin.wait_all_ended(timeout=8)
+    await second.close()
+    await origin.wait_all_ended(timeout=30)
     lingered = time.monotonic() - left
-    expect(1.3 <= lingered <= 5, f"it lingered for {lingered:.1f} s, not 2")
+    expect(lingered >= 5.3 and passed(left) <= 9, f"it lingered for {lingered:.1f} s, not 6")
     expect(len(origin.messages("StopPlaying")) == len(origin.messages("CloseFile")) == 1, "it was not stopped and closed")
     await watch(lab.viewer(proxy, station), 5)
     expect(len(origin.opened("live")) == 2, "a viewer after the end opened nothing")
@@ -217,13 +218,13 @@ async def the_end_of_a_broadcast_ends_it_for_all_and_it_can_begin_again(lab):
     proxy = await lab.splitter(origin)
     viewers = await lab.watching(proxy, 8, ("wmp9", "vlc", "ffmpeg", "wmp7"), 5)
     station.finish()
-    for number, hr in enumerate(await together(viewer.end(timeout=10) for viewer in viewers)):
+    for number, hr in enumerate(await together(viewer.end(timeout=30) for viewer in viewers)):
         expect(hr == 0, f"viewer {number} was told 0x{hr:X}")
     judged(viewers, station.file)
     expect(len({viewer.current.locations[-1] for viewer in viewers}) == 1, "not all ended at the same packet")
     station.go_on()
     for viewer in viewers[:4]:
-        await viewer.start(timeout=10)
+        await viewer.start()
         await viewer.packets(5)
     judged(viewers[:4], station.file)
     expect(origin.at_once("live") == 1, f"{origin.at_once('live')} sessions at once")
@@ -315,6 +316,8 @@ def _logs():
                 viewer = await watch(lab.viewer(proxy, station, identity), 3)
                 await viewer.stop()
                 await viewer.close()
+            if forward:
+                await origin.wait_message("Logging", 3)
             await more([stays], 5)
             heard = len(origin.messages("Logging"))
             expect(heard == (3 if forward else 0), f"the origin heard {heard} reports of three viewers")
@@ -339,8 +342,8 @@ async def a_hundred_broadcasts_stay_within_the_memory(lab):
     viewers = [lab.viewer(proxy, name=name, timeout=20.0) for name in names]
     await together(watch(viewer) for viewer in viewers)
     await proxy.metric_is(100, "mmsproxy_broadcasts")
-    most, ends = 0, time.monotonic() + 7
-    while time.monotonic() < ends:  # 6 MB/s come in: what is held is what is tested
+    most, ends = 0, STILL.clock() + 7
+    while STILL.clock() < ends:  # 6 MB/s come in: what is held is what is tested
         held = await proxy.metric("mmsproxy_held_bytes", holder="history")
         most = max(most, held)
         expect(held <= limit, f"histories hold {held / (1 << 20):.1f} MiB, the limit is 16")
@@ -350,9 +353,11 @@ async def a_hundred_broadcasts_stay_within_the_memory(lab):
     expect(proxy.memory() < 6 * limit, f"{proxy.memory() >> 20} MiB are resident")
     still_playing(viewers)
     without_gaps(viewers)
-    for viewer, station in zip(viewers, stations):
-        judged([viewer], station.file)
-        expect(len(viewer.current.packets) > 40, f"{station.name} came to {len(viewer.current.packets)} packets")
     for name in names:
         one_session(origin, name)
+    plays = [viewer.current for viewer in viewers]
     await lab.settle()
+    # Seconds of work in which the origin could say nothing, so it comes last.
+    for play, station in zip(plays, stations):
+        expect_none(Judge(play, station.file).faults, f"of {station.name} arrived")
+        expect(len(play.packets) > 40, f"{station.name} came to {len(play.packets)} packets")
