@@ -13,6 +13,7 @@ from film import film
 from judge import disagreements
 from lab import PAST, expect, expect_none, judged, more, scenario, still_playing, together, watch, without_gaps
 from shelf import Title
+from still import passed
 from test_udp_judge import wordy
 from udplab import all_of, got_by, stormy
 from weather import Weather
@@ -138,8 +139,8 @@ async def a_header_that_is_lost_on_the_way_here_is_asked_for_again(lab):
 
     encoder = wordy(Encoder(PAST, **FULL), 8000)
     origin, station = await lab.station(encoder, tamper=drop)
-    proxy = await lab.splitter(origin, scheme="mmsu", origin={"reply": "8s"})
-    viewer = await watch(lab.viewer(proxy, station, timeout=20.0), 10)
+    proxy = await lab.splitter(origin, scheme="mmsu", origin={"reply": "30s"})
+    viewer = await watch(lab.viewer(proxy, station, timeout=40.0), 10)
     expect(len(lost) == 2, f"{len(lost)} pieces of the header were lost")
     expect(viewer.header_bytes == encoder.header.bytes, "the header differs")
     expect(len(origin.messages("CancelReadBlock")) == 2, f"{len(origin.messages('CancelReadBlock'))} CancelReadBlock")
@@ -163,21 +164,21 @@ async def an_origin_that_refuses_udp_is_played_over_tcp(lab):
 def _silences():
     for what in ("silent", "header"):
         async def silence(lab, what=what):
-            origin, title = await shelf(lab, Title(VOD, film(seconds=4.0)), udp=what, speed=2.0)
-            proxy = await lab.splitter(origin, scheme="mmsu", origin={"stall": "1s"})
-            first = player(lab, proxy, title, timeout=30.0)
+            origin, title = await shelf(lab, Title(VOD, film(seconds=12.0)), udp=what, speed=2.0)
+            proxy = await lab.splitter(origin, scheme="mmsu", origin={"stall": "3s"})
+            first = player(lab, proxy, title, timeout=60.0)
             began = time.monotonic()
             await watch(first)
-            took = time.monotonic() - began
+            took = passed(began)
             await to_the_end(first)
             came = [s for s in origin.played(VOD) if not s.datagrams]
             expect(len(came) == 1, f"{len(came)} sessions sent it over TCP")
             # What a firewall does is remembered: the next one does not wait for it again.
             began = time.monotonic()
-            second = await watch(player(lab, proxy, title, "wmp7", timeout=30.0))
-            waited = time.monotonic() - began
+            second = await watch(player(lab, proxy, title, "wmp7", timeout=60.0))
+            waited = passed(began)
             lab.figure(f"the first viewer waited {took:.1f} s, the second {waited:.1f} s")
-            expect(waited < 1.5, f"the second viewer waited {waited:.1f} s, the first {took:.1f} s")
+            expect(waited < 2.5, f"the second viewer waited {waited:.1f} s, the first {took:.1f} s")
             await to_the_end(second)
             await lab.settle()
 
@@ -245,19 +246,19 @@ async def the_next_entry_of_an_origin_over_udp_reaches_all(lab):
     new = wordy(Encoder(PAST + 1, width=640, packet_size=700), 2000)
     for version in ("9.1.1.3841", "4.1.0.3930"):
         origin, station = await lab.station(past, version=version, **sky(0.03, 5))
-        proxy = await lab.splitter(origin, scheme="mmsu", origin={"reply": "8s"})
+        proxy = await lab.splitter(origin, scheme="mmsu", origin={"reply": "30s"})
         viewers = [lab.viewer(proxy, station, identity, udp=n % 2 == 1) for n, identity in enumerate(("wmp9", "wmp7", "vlc", "wmp10"))]
         await together(watch(viewer, 25) for viewer in viewers)
         station.change(new)
         plays = [viewer.current for viewer in viewers]
 
         async def next_one(viewer):
-            hr = await viewer.end(timeout=15)
+            hr = await viewer.end(timeout=30)
             expect(hr == (0 if viewer.server_major < 9 and viewer.who.counters != "free" else 1), f"it was told 0x{hr:X}")
             viewer.judge_by(new.looped)
             await viewer.next_entry()
             expect(viewer.header_bytes == new.header.bytes, "the header is not the next entry's")
-            await viewer.packets(25, timeout=20)
+            await viewer.packets(25, timeout=40)
 
         await together(next_one(viewer) for viewer in viewers)
         judged(viewers, new)
@@ -278,7 +279,7 @@ async def a_broadcast_over_udp_that_was_lost_comes_back(lab):
     await origin.kill()
     await station.moves_on()
     await origin.revive()
-    await more(viewers, 60, timeout=20)
+    await more(viewers, 60, timeout=40)
     judged(viewers, encoder)
     still_playing(viewers)
     came_by(origin, "udp")

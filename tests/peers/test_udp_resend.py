@@ -14,6 +14,7 @@ from film import film
 from funnel import FORGERIES, Udp
 from lab import PAST, expect, judged, more, scenario, still_playing, together, watch, without_gaps
 from shelf import Title
+from strict_client import Silent
 from udplab import all_of, got_by, mended, resends, stormy
 
 FULL = dict(packet_size=1400, full=True, step_ms=25)  # 448 kbit/s in 40 packets a second
@@ -103,8 +104,8 @@ async def forged_resend_requests_get_no_byte(lab):
         # A request that is right comes behind it: when that is answered, the other one was looked at.
         before = viewer.datagrams.again
         viewer.datagrams.ask([viewer.datagrams.raw_next - 2])
-        await viewer.until(lambda before=before: viewer.datagrams.again > before, f"the answer behind {what!r}", 3)
-        answered, refused = await since()
+        await viewer.until(lambda before=before: viewer.datagrams.again > before, f"the answer behind {what!r}")
+        answered, refused = await since(2)
         expect((answered, refused) == (1, 1), f"{what}: {answered} requests are counted as answered, {refused} as refused")
         if forger:
             try:
@@ -136,8 +137,13 @@ async def a_flood_of_junk_disturbs_nobody(lab):
     expect(not answers, f"{len(answers)} strangers were answered")
     await more([viewer], 60)
     without_gaps([viewer])
-    viewer.datagrams.ask([viewer.datagrams.raw_next - 2])
-    await viewer.until(lambda: viewer.datagrams.again == 1, "an answer after the flood", 3)
+    for _ in range(40):  # what the flood left in the kernel may crowd out a request
+        viewer.datagrams.ask([viewer.datagrams.raw_next - 2])
+        with contextlib.suppress(Silent):
+            await viewer.until(lambda: viewer.datagrams.again, "an answer after the flood", 0.5)
+        if viewer.datagrams.again:
+            break
+    expect(viewer.datagrams.again, "no answer after the flood")
     await lab.settle()
 
 
@@ -167,16 +173,16 @@ async def resends_stay_within_their_budget(lab):
 @scenario
 async def what_is_too_old_is_not_sent_again(lab):
     origin, station = await lab.station(Encoder(PAST, **FULL))
-    proxy = await lab.splitter(origin, udp={"resend_window": "1s"})
-    viewer = await watch(lab.viewer(proxy, station, udp=True), 100)
+    proxy = await lab.splitter(origin, udp={"resend_window": "4s"})
+    viewer = await watch(lab.viewer(proxy, station, udp=True), 240)
     funnel = viewer.datagrams
     funnel.ask([funnel.raw_next - 5])
-    await viewer.until(lambda: funnel.again == 1, "a packet of just now", 3)
+    await viewer.until(lambda: funnel.again == 1, "a packet of just now")
     since = await resends(proxy)
-    funnel.ask([funnel.raw_next - 90])  # 2.2 s ago
+    funnel.ask([funnel.raw_next - 200])  # 5 s ago
     funnel.ask([funnel.raw_next - 3])
-    await viewer.until(lambda: funnel.again == 2, "a packet of just now", 3)
-    answered, refused = await since()
+    await viewer.until(lambda: funnel.again == 2, "a packet of just now")
+    answered, refused = await since(2)
     expect((answered, refused) == (1, 1), f"{answered} answered and {refused} refused, of a new packet and an old one")
     await lab.settle()
 
@@ -190,7 +196,7 @@ def _again():
             title = Title(VOD, film(seconds=6.0 if is_fast else 8.0, rates=(250_000 if is_fast else 800_000,)))
             origin, _ = await shelf(lab, title, version="9.1.1.3841" if is_fast else "4.1.0.3930")
             origin.points["live"] = station = Station("live", Encoder(PAST, **FULL))
-            udp = {"resend_budget": "100%", "resend_window": "5s"}
+            udp = {"resend_budget": "100%", "resend_window": "8s"}
             if what in ("a_fill", "a_fast_fill", "an_entry"):
                 proxy = await cacher(lab, origin, udp=udp)
             else:
@@ -201,16 +207,17 @@ def _again():
                 viewer = await watch(lab.viewer(proxy, station, udp=True), 10)
             else:
                 viewer = await began(player(lab, proxy, title, udp=True))
-            funnel, asked, sent_at = viewer.datagrams, 0, []
-            while viewer.current.ending is None and len(sent_at) < 120:
+            funnel, asked, seen = viewer.datagrams, 0, [(time.monotonic(), 0)]
+            while viewer.current.ending is None and len(seen) < 120:
                 await asyncio.sleep(0.05)  # how old a packet is that is asked for is what is tested
-                sent_at.append(funnel.raw_next)
-                old = sent_at[-60] if len(sent_at) >= 60 else 0  # 3 s ago
-                if len(sent_at) % 8 == 0 and funnel.raw_next > old + 12:
+                seen.append((time.monotonic(), funnel.raw_next))
+                # What was the next one 3 s ago, or all that there was; a little older where we stood still.
+                at, old = max((one for one in seen if one[0] < seen[-1][0] - 3.0), default=seen[0])
+                if len(seen) % 8 == 0 and funnel.raw_next > old + 12 and seen[-1][0] - at < 6.0:
                     numbers = [old, old + 1, (old + funnel.raw_next) // 2, funnel.raw_next - 1]
                     funnel.ask(numbers)
                     asked += len(numbers)
-            await viewer.until(lambda: funnel.again == asked, f"all {asked} that were asked for ({funnel.again} came)", 2)
+            await viewer.until(lambda: funnel.again == asked, f"all {asked} that were asked for ({funnel.again} came)")
             expect(asked >= 40, f"only {asked} were asked for")
             await lab.settle()
 
@@ -229,7 +236,7 @@ async def the_last_packets_can_be_asked_for_after_the_end(lab):
     await to_the_end(viewer)
     last = viewer.datagrams.raw_next - 1
     viewer.datagrams.ask([last, last - 1])
-    await viewer.until(lambda: viewer.datagrams.again == 2, "the last packets again", 3)
+    await viewer.until(lambda: viewer.datagrams.again == 2, "the last packets again")
     await lab.settle()
 
 
@@ -244,7 +251,7 @@ async def the_numbers_go_on_after_a_seek(lab):
         await viewer.seek(position=where)
         await viewer.packets(30)
         expect(viewer.datagrams.raw_next >= before + 30, "Sequence was reset")
-    expect(await viewer.end(20) == 0, "the end is an error")
+    expect(await viewer.end() == 0, "the end is an error")
     numbers = viewer.current.locations
     expect(numbers == list(range(numbers[0], len(title.numbers))), "packets are missing")
     mended(viewer)
@@ -261,10 +268,7 @@ async def a_viewer_over_tcp_can_ask_for_nothing(lab):
     viewer.datagrams.raw_next = 20
     viewer.datagrams.forge("address").close()
     viewer.datagrams.ask([1, 2, 3])
-    deadline = time.monotonic() + 3
-    while (await since())[1] < 2 and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    answered, refused = await since()
+    answered, refused = await since(2)
     expect((answered, refused) == (0, 2), f"{answered} answered and {refused} refused")
     expect(not viewer.datagrams.datagrams, "datagrams came")
     still_playing([viewer])

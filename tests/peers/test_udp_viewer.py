@@ -67,7 +67,7 @@ async def players_seek_stop_and_select_over_udp(lab):
         viewer = await began(player(lab, proxy, title, identity, udp=True), 10)
         for where in ({"position": 20.0}, {"location": 40}, {"position": 5.0}):
             numbers, took = await seeks(viewer, 12, **where)
-            expect(took < 1.5, f"{where}: the first packet came after {took:.1f} s")
+            expect(took < 4.0, f"{where}: the first packet came after {took:.1f} s")
             expect(numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"{where}: packets are missing: {numbers}")
         await viewer.select(entries=[(1, 0xFFFF, 0)])
         await viewer.packets(len(viewer.current.packets) + 10)
@@ -103,7 +103,7 @@ async def tcp_and_udp_viewers_of_a_broadcast_get_the_same(lab):
     expect(len(origin.opened("live")) == 1, "it was not split")
     station.finish()
     for viewer in viewers:
-        expect(await viewer.end(10) == 0, "the end is an error")
+        expect(await viewer.end() == 0, "the end is an error")
     expect(len({viewer.current.locations[-1] for viewer in viewers}) == 1, "not all got the last packet")
     await lab.settle()
 
@@ -167,7 +167,7 @@ async def two_players_that_name_one_port_are_never_mixed(lab):
     await proxy.metric_is(1, "mmsproxy_viewers", funnel="udp")
     await first.close()
     third = lab.viewer(proxy, origin.points["other"], name="other", udp=Udp(port=port))
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while True:  # the first one's end is known to the proxy when its socket is
         await third.connect()
         if third.funnel == "udp" or time.monotonic() > deadline:
@@ -208,7 +208,7 @@ async def a_viewer_whose_connection_ends_gets_nothing_more(lab):
     await closed.until(lambda: closed.broken is not None, "the close after CloseFile")
     closed.closed = True
     await nothing_more(gone)
-    await nothing_more(closed, 0.7)
+    await nothing_more(closed)
     await more([stays], 10)
     await proxy.metric_is(1, "mmsproxy_viewers", funnel="udp")
     await lab.settle()
@@ -243,12 +243,12 @@ async def an_entry_reaches_tcp_and_udp_viewers(lab):
         station.change(new)
 
         async def next_one(viewer):
-            hr = await viewer.end(timeout=15)
+            hr = await viewer.end(timeout=30)
             expect(hr == (0 if viewer.server_major < 9 and viewer.who.counters != "free" else 1), f"it was told 0x{hr:X}")
             viewer.judge_by(new.looped)
             await viewer.next_entry()
             expect(viewer.header_bytes == new.header.bytes, "the header is not the next entry's")
-            await viewer.packets(30, timeout=20)
+            await viewer.packets(30, timeout=40)
 
         plays = [viewer.current for viewer in viewers]
         await together(next_one(viewer) for viewer in viewers)

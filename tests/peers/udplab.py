@@ -46,8 +46,14 @@ async def resends(proxy):
 
     before = await counted()
 
-    async def since():
-        return tuple(int(now - then) for now, then in zip(await counted(), before))
+    async def since(wanted=0, timeout=20.0):
+        """Waits until there are so many in all: they are counted behind what they answer."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = tuple(int(now - then) for now, then in zip(await counted(), before))
+            if sum(found) >= wanted or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.05)
 
     return since
 
