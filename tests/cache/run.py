@@ -243,7 +243,7 @@ async def a_disk_that_takes_nothing_slows_neither_viewer_nor_fill(lab, disk):
     disk.freeze()
     second = await began(player(lab, proxy, new, "wmp7", timeout=30.0))
     hit = await began(player(lab, proxy, kept, "wmp10", timeout=30.0))
-    expect(hit.took < 1.5 and second.took < 1.5, f"they waited {hit.took:.1f} and {second.took:.1f} s for a disk")
+    expect(hit.took < 4.0 and second.took < 4.0, f"they waited {hit.took:.1f} and {second.took:.1f} s for a disk")
     await together(to_the_end(v) for v in (viewer, second, hit))
     for v in (viewer, second, hit):
         in_time(v, 1.5)

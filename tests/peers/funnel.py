@@ -17,6 +17,7 @@ import mmsp
 from weather import Meter, Weather
 
 _TIMESTAMPS = 35  # SO_TIMESTAMPNS: when the kernel had a datagram, however late we read it
+LONGEST = 0.5  # seconds before it asks again
 SETTLED = 0.12  # seconds that must be between the last datagram and EndOfStream
 
 
@@ -25,7 +26,7 @@ class Udp:
     """How a client takes Data over UDP.
 
     `claims` and `says`: port and address in funnelName, where they are not those of its socket. `resends`: does it ask for what was
-    lost, after `grace` seconds, then after twice that, until `deadline`? `falls_back`: to TCP, when the server has no UDP.
+    lost, after `grace` seconds, then after twice that and so on, until `deadline`? `falls_back`: to TCP, when the server has no UDP.
     `deaf_headers`: the header does not arrive before so many requests for it were in vain. `lossy`: the network has weather.
     """
 
@@ -361,7 +362,7 @@ class Funnel:
         due = [number for number, hole in sorted(self.holes.items()) if now >= hole.until_asked]
         for number in due:
             hole = self.holes[number]
-            hole.wait *= 2
+            hole.wait = min(2 * hole.wait, LONGEST)
             hole.until_asked = now + hole.wait
         if self.udp.resends and self.client.n_cubs is not None:
             for at in range(0, len(due), 32):

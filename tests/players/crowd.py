@@ -15,7 +15,7 @@ from stage import expect, mmst, vlc
 MPLAYER = ["mplayer", "-nolirc", "-nocache"]
 
 
-def until(condition, what, timeout=30.0):
+def until(condition, what, timeout=90.0):
     """Asks until it is so."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -145,7 +145,7 @@ class Crowd:
             begin()
         return self
 
-    def make(self, frames, packets, what, timeout=30.0):
+    def make(self, frames, packets, what, timeout=90.0):
         """Waits until each has so much more than now: decoded frames, bytes of a dump in packets."""
         size = self.lab.file.header.packet_size
         goals = [(player, player.done() + (packets * size if player.dump else frames)) for player in self.players]

@@ -74,7 +74,7 @@ class Weather:
         """What the strict client says of a play."""
         client = os.path.join(HERE, "..", "peers", "strict_client.py")
         _, out, err, ended = run([sys.executable, client, f"mms://media.example/{name}", "--proxy", proxy.address(), "--compare",
-                                  path or self.path, "--do", script, "--timeout", "30", "--json", *how], 90)
+                                  path or self.path, "--do", script, "--timeout", "60", "--json", *how], 180)
         expect(ended and out, f"the strict client ended: {err[-300:]}")
         played = json.loads(out)
         expect(not played["error"], f"{played['error']}; {played['datagrams']}")
@@ -132,7 +132,7 @@ def a_fill_over_udp_ends_complete(weather):
     expect(asked, "the origin was asked for nothing again")
     for command in (["verify"], ["export", f"mms://{weather.origin.address()}/vod/film.asf", "-o", path]):
         admin = ["--admin", f"http://{weather.cacher.bound['admin']}"]
-        code, out, err, _ = run([weather.lab.binary, "cache", *command, *admin], 60)
+        code, out, err, _ = run([weather.lab.binary, "cache", *command, *admin], 120)
         expect(code == 0, f"`cache {command[0]}` ends with {code}: {(err or out)[-300:]}")
     exported = asf.AsfFile(path).packets
     expect(len(exported) == len(weather.film.packets), f"the export has {len(exported)} packets")

@@ -39,14 +39,21 @@ def complaint(function, *arguments):
         return f"{type(error).__name__}: {error}"
 
 
-def run(command, timeout, **options):
-    """Runs a player; what is still there after `timeout` is ended, which is no failure by itself."""
+def run(command, timeout, enough=None, least=0.0, **options):
+    """Runs a player; what is still there after `timeout` is ended, which is no failure by itself. With `enough()`, one that
+    goes on for ever is ended when that is so, and `least` seconds have passed."""
+    began = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                start_new_session=True, **options)
-    ended = True
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
+    ended, out, err = True, None, None
+    while out is None and time.monotonic() - began < timeout:
+        if enough is not None and time.monotonic() - began >= least and enough():
+            break
+        try:
+            out, err = process.communicate(timeout=0.2 if enough else timeout)
+        except subprocess.TimeoutExpired:
+            pass
+    if out is None:
         ended = False
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -87,7 +94,7 @@ class Server:
         with self.changed:
             self.changed.notify_all()
 
-    def wait(self, condition, what, timeout=20):
+    def wait(self, condition, what, timeout=60):
         deadline = time.monotonic() + timeout
         with self.changed:
             while not condition():
@@ -172,6 +179,15 @@ def dumped_packets(path):
     return header, data, at
 
 
+def has(path, packets):
+    """Are so many whole packets in a dump?"""
+    try:
+        header, data, at = dumped_packets(path)
+    except (OSError, asf.AsfError):
+        return False
+    return header is not None and len(data) - at >= packets * header.packet_size
+
+
 def look(packet):
     """A packet's payloads without what a loop moves (times, object numbers)."""
     return tuple((p.stream, p.key, p.offset, p.data) for p in asf.parse_packet(packet).payloads)
@@ -196,7 +212,7 @@ def compare_dump(path, file, first=None, least=1, loop=False):
     return begin, begin + len(got) - 1
 
 
-def frames(arguments, timeout=40):
+def frames(arguments, timeout=120):
     """framemd5 of what ffmpeg decodes; any line on stderr is an error."""
     code, out, err, ended = run(["ffmpeg", "-nostdin", "-v", "error", *arguments, "-f", "framemd5", "-"], timeout)
     expect(ended, f"ffmpeg did not end in {timeout} s: {err[-200:]}")

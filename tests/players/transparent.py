@@ -66,7 +66,7 @@ class Street:
         """framemd5 of what ffmpeg decodes in the player's namespace, or nothing."""
         command = ["ip", "netns", "exec", "player", "ffmpeg", "-nostdin", "-v", "error", "-i", f"mmst://{host}/{name}", "-map",
                    "0:v", *arguments, "-f", "framemd5", "-"]
-        _, out, err, ended = run(command, 40)
+        _, out, err, ended = run(command, 120)
         expect(ended, f"ffmpeg did not end: {err[-200:]}")
         return [line for line in out.splitlines() if not line.startswith("#")]
 
@@ -74,7 +74,7 @@ class Street:
         """What goes wrong for a player that says `host` and connects to `address`."""
         client = os.path.join(HERE, "..", "peers", "strict_client.py")
         _, out, err, _ = run(["ip", "netns", "exec", "player", sys.executable, client, f"mms://{host}/vod/clip.asf", "--proxy",
-                              f"{address}:1755", "--compare", self.lab.clip, "--do", "play 10; stop", "--json"], 30)
+                              f"{address}:1755", "--compare", self.lab.clip, "--do", "play 10; stop", "--json"], 120)
         expect(out, f"the strict client ended: {err[-300:]}")
         played = json.loads(out)
         expect(not played["deviations"], f"toward the player: {played['deviations'][:5]}")
@@ -88,7 +88,7 @@ class Street:
 
 
 def a_redirected_player_sees_the_origin_it_asked_for(street):
-    code, out, _, _ = run(["ffmpeg", "-nostdin", "-v", "error", "-i", street.lab.clip, "-map", "0:v", "-f", "framemd5", "-"], 40)
+    code, out, _, _ = run(["ffmpeg", "-nostdin", "-v", "error", "-i", street.lab.clip, "-map", "0:v", "-f", "framemd5", "-"], 120)
     want = [line for line in out.splitlines() if not line.startswith("#")]
     expect(code == 0 and want, "the file itself can't be decoded")
     got = street.frames(ORIGIN, "vod/clip.asf", "-frames:v", str(len(want)))
