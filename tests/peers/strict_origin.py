@@ -320,6 +320,8 @@ class Session:
         """Answers after a pause in which nothing but `allowed` (and Pong) may come."""
         if self.config.think:
             await asyncio.sleep(self.config.think)
+        if self.datagrams and any(message.name == "CancelReadBlock" for message in self.inbox):
+            allowed = (*allowed, "CancelReadBlock", "ReadBlock")  # 3.1.6.1: the Header timer waits for no reply
         for message in self.inbox:
             if message.name not in (*allowed, "Pong", "CloseFile"):
                 self.deviate("3.1.5", f"{message.name} before the reply to {to}")

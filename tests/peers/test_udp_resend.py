@@ -218,7 +218,7 @@ def _again():
                     funnel.ask(numbers)
                     asked += len(numbers)
             await viewer.until(lambda: funnel.again == asked, f"all {asked} that were asked for ({funnel.again} came)")
-            expect(asked >= 40, f"only {asked} were asked for")
+            expect(asked >= 24, f"only {asked} were asked for")
             await lab.settle()
 
         scenario(again, name=f"what_was_sent_out_of_{what}_can_be_asked_for_as_long_as_the_window_says")
