@@ -248,6 +248,14 @@ impl Upstream {
                 ready = self.stream.writable(), if !self.unsent.is_empty() => ready.map_err(UpstreamError::Lost)?,
                 () = room(self.sink.as_deref()), if is_full => {}
                 () = until(deadline), if deadline.is_some() => {
+                    // What is there by now has come in time, however long we stood still.
+                    if may_read {
+                        if let Err(error) = self.read() {
+                            self.fault = Some(error);
+                            continue;
+                        }
+                        self.read_datagrams()?;
+                    }
                     self.client.handle_input(Instant::now(), Input::Timeout, &mut self.media)?;
                     self.settle();
                 }
@@ -399,24 +407,49 @@ mod tests {
     use crate::wire::mmsp::subscriber_name::SubscriberName;
 
     const PACKETS: usize = 60;
+    const LONG: Duration = Duration::from_secs(10);
 
-    #[tokio::test]
-    async fn packets_that_wait_share_the_memory_they_were_read_into() {
-        let script = Script { packets: PACKETS as u32, says_end: true, ..Script::default() };
-        let origin = Origin::new(script).await;
-        let second = Duration::from_secs(1);
+    /// A session that may open a file.
+    async fn connected(address: SocketAddr, reply: Duration) -> Upstream {
         let settings = Settings {
             name: SubscriberName::parse("NSPlayer/9.0.0.2980; {68c0a090-8797-11d2-a2b3-00a0c9b60551}"),
-            reply: 10 * second,
-            stall: 10 * second,
+            reply,
+            stall: LONG,
             max_header: 1 << 20,
             player_reports: false,
             relays_reports: false,
             udp: None,
         };
         let counts = Counts::new(IntGauge::new("open", "open").unwrap(), IntCounter::new("bytes", "bytes").unwrap());
-        let mut upstream = Upstream::connect(origin.address, 10 * second, 1 << 16, settings, counts).await.unwrap();
+        let mut upstream = Upstream::connect(address, LONG, 1 << 16, settings, counts).await.unwrap();
         assert!(matches!(soon(upstream.next()).await, Ok(Event::Connected { .. })));
+        upstream
+    }
+
+    #[test]
+    fn what_came_while_we_stood_still_came_in_time() {
+        const REPLY: Duration = Duration::from_millis(500);
+        // The origin has a thread of its own: it goes on while we stand still.
+        let far = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let here = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let origin = far.block_on(Origin::new(Script::default()));
+        // Which of a deadline and of what has come is seen first is left to chance.
+        for _ in 0..4 {
+            here.block_on(async {
+                let mut upstream = connected(origin.address, REPLY).await;
+                upstream.request(Request::Open(Open { name: "talk.asf".into(), credentials: None })).unwrap();
+                let stands_still = async { std::thread::sleep(REPLY + REPLY / 5) };
+                let (event, ()) = tokio::join!(biased; upstream.next(), stands_still);
+                assert!(matches!(event, Ok(Event::Opened(_))), "{event:?}");
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn packets_that_wait_share_the_memory_they_were_read_into() {
+        let script = Script { packets: PACKETS as u32, says_end: true, ..Script::default() };
+        let origin = Origin::new(script).await;
+        let mut upstream = connected(origin.address, LONG).await;
         upstream.request(Request::Open(Open { name: "talk.asf".into(), credentials: None })).unwrap();
         assert!(matches!(soon(upstream.next()).await, Ok(Event::Opened(_))));
         let held = IntGauge::new("held", "held").unwrap();

@@ -197,7 +197,7 @@ async fn a_redirect_to_where_nothing_leads_is_refused() {
 async fn an_on_demand_viewer_that_pauses_gets_every_packet_in_order() {
     const PACKETS: u32 = 4000;
     let origin = Origin::new(Script { packets: PACKETS, says_end: true, ..Script::default() }).await;
-    let settings = Settings { stall: Duration::from_millis(100), ..relay_settings() };
+    let settings = Settings { stall: Duration::from_millis(500), ..relay_settings() };
     let (buffer, stall) = (settings.buffer, settings.stall);
     let house = House::proxy(settings, &[origin.address]).await;
     let mut player = Player::connect(house.address).await;
