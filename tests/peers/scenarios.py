@@ -6,9 +6,10 @@
 The scenarios are the functions marked with `@scenario` in test_*.py; each runs in a process of its own. Prints `ok NAME` or
 `FAILED NAME: why` for each, `figure NAME: text` for what is measured, and at the end `N passed, M failed`.
 
-What failed is run once more, alone, when all others are done: a machine that shares its cores may stand still for longer
-than a deadline that has a meaning allows. What passes then is counted as passed, but `SHAKY NAME` tells of it, and with more
-than a few of them (`--shaky`) none of them is forgiven: that is a fault of the proxy's.
+Where nothing is wrong but that something took too long, the scenario is tried thrice: the machine has others to serve, and a
+slow proxy is slow each time. What failed is run once more, alone, when all others are done: a machine that shares its cores may
+stand still for longer than a deadline that has a meaning allows. What passes then is counted as passed, but `SHAKY NAME` tells
+of it, and with more than a few of them (`--shaky`) none of them is forgiven: that is a fault of the proxy's.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import sys
 import tempfile
 import time
 
+TRIES = 3  # of what takes too long
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import asf  # noqa: E402
-from lab import SCENARIOS, Failed, Lab  # noqa: E402
+from lab import SCENARIOS, Failed, Lab, Late  # noqa: E402
 from still import STILL  # noqa: E402
 from strict_client import Redirected, Refused, Silent  # noqa: E402
 
@@ -50,13 +52,29 @@ def make_clips(directory):
 
 
 async def run_one(options, number, name, function, limit):
-    lab = Lab(options, number, name)
-    why = None
-    began = time.monotonic()
     heart = asyncio.create_task(STILL.beat())
+    for left in reversed(range(TRIES)):
+        why, is_late, log = await run_once(options, number, name, function, limit)
+        if not is_late or not left:
+            break
+        print(f"figure {name}: once more: {why}", flush=True)
+    heart.cancel()
+    print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)
+    if why is not None and options.verbose:
+        print("\n".join(f"    {line[:400]}" for line in log[-options.verbose :]), flush=True)
+    return why is None
+
+
+async def run_once(options, number, name, function, limit):
+    """What is wrong, `None` where nothing is; is it only that something took too long; and the proxies' log."""
+    lab = Lab(options, number, name)
+    why, is_late = None, False
+    began = time.monotonic()
     try:
         async with asyncio.timeout(limit):
             await function(lab)
+    except Late as error:
+        why, is_late = str(error), True
     except (Failed, Refused, Redirected, Silent) as error:
         why = str(error)
     except TimeoutError:
@@ -66,22 +84,19 @@ async def run_one(options, number, name, function, limit):
     finally:
         log = [line for proxy in lab.proxies for line in proxy.lines]
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await lab.down()
         except TimeoutError:
-            why = why or "the proxy does not end"
-        heart.cancel()
-    for proxy in lab.proxies:
-        if any("panicked at" in line for line in proxy.lines):
-            why = "the proxy panicked: " + next(line for line in proxy.lines if "panicked at" in line)
-    print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)
-    if why is not None and options.verbose:
-        print("\n".join(f"    {line[:400]}" for line in log[-options.verbose :]), flush=True)
-    return why is None
+            why, is_late = why or "the proxy does not end", False
+    panics = [line for proxy in lab.proxies for line in proxy.lines if "panicked at" in line]
+    if panics:
+        why, is_late = f"the proxy panicked: {panics[0]}", False
+    return why, is_late, log
 
 
 def launch(options, number, name, function, limit, _alone):
-    """Runs it in a process of its own, so that none is held up by what another one has to think about; its id and what it says."""
+    """Runs it in a process of its own, so that none is held up by what another one has to think about. Returns the id of the
+    process and what it says."""
     said = tempfile.TemporaryFile()
     sys.stdout.flush()
     child = os.fork()

@@ -275,7 +275,7 @@ class Session:
         self.reader, self.writer = reader, writer
         self.peer = writer.get_extra_info("peername")[:2]
         self.datagrams = None  # a `Sender` on UDP
-        self.header_asked, self.header_due = [], 0.0  # incarnations of the ReadBlocks of this header, and when they began at the earliest
+        self.header_asked, self.header_due = [], 0.0  # incarnations of this header's ReadBlocks; when they began at the earliest
         self.state, self.ended, self.broken = "connect", False, False
         self.inbox, self.arrived = [], asyncio.Event()
         self.sent, self.received = 0, 0

@@ -11,7 +11,7 @@ from broadcast import Encoder, Station
 from cachelab import VOD, cacher, complete, exported, player, shelf, succeeds, to_the_end, url, verified, where
 from film import film
 from judge import disagreements
-from lab import PAST, expect, expect_none, judged, more, scenario, still_playing, together, watch, without_gaps
+from lab import (PAST, expect, expect_none, expect_soon, judged, more, scenario, still_playing, together, watch, without_gaps)
 from shelf import Title
 from still import passed
 from test_udp_judge import wordy
@@ -178,7 +178,7 @@ def _silences():
             second = await watch(player(lab, proxy, title, "wmp7", timeout=60.0))
             waited = passed(began)
             lab.figure(f"the first viewer waited {took:.1f} s, the second {waited:.1f} s")
-            expect(waited < 2.5, f"the second viewer waited {waited:.1f} s, the first {took:.1f} s")
+            expect_soon(waited < 2.5, f"the second viewer waited {waited:.1f} s, the first {took:.1f} s")
             await to_the_end(second)
             await lab.settle()
 
