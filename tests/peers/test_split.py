@@ -354,7 +354,9 @@ async def a_hundred_broadcasts_stay_within_the_memory(lab):
     expect(most > 4 << 20, f"histories hold {most:.0f} bytes at most: there is no history")
     expect(proxy.memory() < 6 * limit, f"{proxy.memory() >> 20} MiB are resident")
     still_playing(viewers)
-    without_gaps(viewers)
+    numbers = [viewer.current.locations for viewer in viewers]
+    gaps = sum(after != before + 1 for play in numbers for before, after in zip(play, play[1:]))
+    expect_soon(not gaps, f"{gaps} gaps")  # whom the memory has no room for must not be late
     for name in names:
         one_session(origin, name)
     plays = [viewer.current for viewer in viewers]
