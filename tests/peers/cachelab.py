@@ -194,7 +194,7 @@ async def until(condition, what, timeout=40.0):
         said = await said if asyncio.iscoroutine(said) else said
         if said:
             return said
-        expect(time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s")
+        expect_soon(time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s")
         await asyncio.sleep(0.05)
 
 

@@ -68,7 +68,7 @@ class Funnel:
         self.raw_next, self.originals, self.numbers = 0, {}, {}  # by Sequence; Sequence by datagram
         self.asked = {}  # Sequence: answers that may still come
         self.next, self.waiting, self.holes, self.given_up, self.early = 0, {}, {}, set(), []
-        self.raw_at_start, self.meter, self.header_meter, self.last_new = 0, None, None, None
+        self.raw_at_start, self.asked_at, self.meter, self.header_meter, self.last_new = 0, None, None, None, None
         self.over, self.late, self.timer = None, [], None  # when TCP ended, and what came after it
         self.datagrams = self.bytes = self.again = 0
         self.requests = self.asked_for = self.recovered = self.resent_bytes = 0
@@ -163,7 +163,7 @@ class Funnel:
         self.headers.add(incarnation)
         self.plays.discard(incarnation)
         self.pieces = {"incarnation": incarnation, "size": size, "piece": piece, "parts": {}, "last": None, "next": 0}
-        self.header_meter = Meter(bit_rate / 2, piece, least=1)  # 3.2.5.8.1: never faster than the content
+        self.header_meter = Meter(bit_rate / 2, piece, least=1, began=time.monotonic())  # 3.2.5.8.1: never faster than the content
         self.expect_pair, self.pair = self.client.pair_agreed == mmsp.UDP_HIGH_ENTROPY, []
 
     def _judge_header(self, packet, came):
@@ -207,7 +207,7 @@ class Funnel:
         """A start was sent: its media may come before its answer is read."""
         self.plays.add(incarnation & 0xFF)
         self.headers.discard(incarnation & 0xFF)
-        self.meter, self.raw_at_start = None, self.raw_next
+        self.meter, self.raw_at_start, self.asked_at = None, self.raw_next, time.monotonic()
 
     def started(self):
         """The answer is there. What was lost of the play before is of no interest."""
@@ -232,7 +232,7 @@ class Funnel:
                                              + (" after EndOfStream" if is_over else ""))
                 return
             if self.meter is None:
-                self.meter = Meter(client.bit_rate * max(1.0, abs(client.rate)), client.packet_size + 8)
+                self.meter = Meter(client.bit_rate * max(1.0, abs(client.rate)), client.packet_size + 8, began=self.asked_at)
             wrong = self.meter.take(came, len(data))
             if wrong and not self.udp.lossy:
                 client.deviate("3.2.5.11.1", f"media came too fast: {wrong}")

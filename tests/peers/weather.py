@@ -39,14 +39,14 @@ class Weather:
 class Meter:
     """The bytes of one play, as they come. A sender that is late by itself is no fault; one that is early is.
 
-    `bit_rate` is the content's. From the beginning on, no more may have come than twice that, and what a flush carries, or `least`
-    packets.
+    `bit_rate` is the content's. From the beginning on, which is `began` or the first of them, no more may have come than twice that,
+    and what a flush carries, or `least` packets.
     """
 
-    def __init__(self, bit_rate, packet_size, flush=0.25, least=4):
+    def __init__(self, bit_rate, packet_size, flush=0.25, least=4, began=None):
         self.rate = BURST * bit_rate / 8
         self.depth = min(LUMP, max(least * packet_size, self.rate * flush)) + packet_size
-        self.began, self.total, self.recent = None, 0, []
+        self.began, self.total, self.recent = began, 0, []
         self.largest = 0  # of what came at once
 
     def take(self, when, size):
@@ -60,5 +60,5 @@ class Meter:
         if at_once > 2 * LUMP + size:  # a sender that was held up while it sent has the next turn right behind
             return f"{at_once} bytes at once"
         if self.total > self.rate * (when - self.began) + self.depth:
-            return f"{self.total} bytes within {when - self.began:.2f} s of the first, at {self.rate * 8 / BURST:.0f} bit/s"
+            return f"{self.total} bytes within {when - self.began:.2f} s, at {self.rate * 8 / BURST:.0f} bit/s"
         return None
