@@ -16,7 +16,7 @@ AFTER_END = 6.0  # seconds for which it may ask when its play is over: what it l
 
 
 class Outlet:
-    """A socket on the port number of the origin's listener. It outlives `kill`: a port may not be there a second time."""
+    """A socket on the port number of the origin's listener. It outlives `kill`."""
 
     def __init__(self, origin, host, port):
         self.origin = origin

@@ -122,20 +122,23 @@ class Origin:
         self.port, self.server, self.changed = None, None, asyncio.Event()
         self.knocks, self.knocking = [], False  # when somebody came while we were dead, and whether we count that
         self.connected_at_once = 0
-        self.outlet = None
+        self.outlet, self.place = None, None  # both outlive `kill`: while nobody listens, nobody else may take the port
 
     async def start(self):
         for _ in range(20):  # a port that is free for TCP may be another's for UDP
-            self.server = await asyncio.start_server(self._accept, self.config.host, self.port or self.config.port, backlog=1024)
-            port = self.server.sockets[0].getsockname()[1]
-            try:
-                self.outlet = self.outlet or Outlet(self, self.config.host, port)
+            if self.outlet:
                 break
+            self.place = socket.socket(socket.AF_INET6 if ":" in self.config.host else socket.AF_INET)
+            self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.place.bind((self.config.host, self.config.port))
+            self.port = self.place.getsockname()[1]
+            try:
+                self.outlet = Outlet(self, self.config.host, self.port)
             except OSError:
-                self.server.close()
+                self.place.close()
                 if self.config.port:
                     raise
-        self.port = port
+        self.server = await asyncio.start_server(self._accept, self.config.host, self.port, backlog=1024)
         if self.config.faults.get("*") == "refuse":
             self.server.close()
         return self
@@ -186,6 +189,7 @@ class Origin:
         await self._end()
         if self.outlet:
             self.outlet.close()
+            self.place.close()
             self.outlet = None
 
     async def _end(self):

@@ -82,7 +82,7 @@ async def an_origin_that_is_down_is_waited_for_once(lab):
     origin, title = await shelf(lab, Title(VOD, film(), speed=FAST))
     proxy = await cacher(lab, origin, cache=SOON | {"revalidate_wait": "20s"}, origin={"connect": "4s", "down": "40s"})
     await filled(lab, proxy, origin, title)
-    await origin.stop()
+    await origin.kill()
     await asyncio.sleep(OLD)  # it grows old: what is tested
     with nowhere(origin.port):
         first = await began(player(lab, proxy, title))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from lab import FREE, MICROSOFT, expect, scenario
@@ -45,9 +46,9 @@ def _each_generation():
 
         async def forward(lab, identity=identity):
             if identity in FREE:  # they name the host without a port, so this origin has the default one
-                host = f"127.0.77.{lab.number % 200 + 10}"
+                host = f"127.77.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
                 origin = await lab.origin(host=host, port=1755)
-                proxy, url = await lab.proxy(forward=["127.0.77.0/24"]), f"mms://{host}/vod/clip.asf"
+                proxy, url = await lab.proxy(forward=[host]), f"mms://{host}/vod/clip.asf"
             else:
                 origin = await lab.origin()
                 proxy = await lab.proxy(forward=["127.0.0.1:*"])

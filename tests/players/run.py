@@ -27,7 +27,8 @@ from stage import (USER, Capture, Failed, Lab, asf, compare_dump, complaint, dev
                    mmst, mmsu, run, vlc)
 
 ONE_VLC_OVER_UDP = threading.Lock()  # each of them takes port 7000
-FORWARD_HOST = "127.0.78.1"  # free players name a host without its port, so the forward test needs one with 1755 free
+# Free players name a host without its port, so the forward test needs one with 1755 free, whoever else runs this.
+FORWARD_HOST = f"127.78.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
 
 
 # ---- what each player does --------------------------------------------------------------------------------------------
