@@ -99,6 +99,10 @@ class Proxy:
         return host.strip("[]"), int(port)
 
     @property
+    def lacks_udp(self):
+        return any("no UDP here" in line for line in self.lines)
+
+    @property
     def admin(self):
         return f"http://{self.bound['admin']}"
 
@@ -214,13 +218,19 @@ class Lab:
         path = os.path.join(self.directory, f"proxy-{len(self.proxies)}.yaml")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file, indent=1)  # JSON is YAML
-        process = await asyncio.create_subprocess_exec(
-            self.options.binary, "serve", "--config", path, "--log-format", "json", cwd=self.directory, limit=1 << 20,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")})
-        proxy = Proxy(process, self.directory)
-        self.proxies.append(proxy)
-        await proxy.ready(["admin", *(["mms"] * len(config["listen"]["mms"]))])
+        for _ in range(5):
+            process = await asyncio.create_subprocess_exec(
+                self.options.binary, "serve", "--config", path, "--log-format", "json", cwd=self.directory, limit=1 << 20,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")})
+            proxy = Proxy(process, self.directory)
+            self.proxies.append(proxy)
+            await proxy.ready(["admin", *(["mms"] * len(config["listen"]["mms"]))])
+            if not proxy.lacks_udp:
+                break
+            # A port that is free for TCP may be another's for UDP.
+            await proxy.stop()
+            self.proxies.remove(proxy)
         return proxy
 
     async def reverse(self, upstream, /, shared=True, **sections):

@@ -158,7 +158,13 @@ class Lab:
         path = self.path("proxy.yaml")
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"drain": "1s", "cache": {"dir": ""}} | config, file)
-        return self.start(self.binary, "serve", "--config", path, "--log-format", "json")
+        for _ in range(5):
+            server = self.start(self.binary, "serve", "--config", path, "--log-format", "json")
+            server.address()
+            if not any("no UDP here" in line for line in server.lines):
+                break
+            server.stop()  # a port that is free for TCP may be another's for UDP
+        return server
 
     def stop(self):
         for server in reversed(self.servers):
