@@ -225,7 +225,10 @@ impl Entry {
     pub(super) fn place(&self) -> Arc<AtomicU64> {
         let place = Arc::new(AtomicU64::new(u64::MAX));
         let mut places = self.places.lock();
-        places.retain(|place| place.strong_count() > 0);
+        // Not at each: thousands may read it.
+        if places.len() == places.capacity() {
+            places.retain(|place| place.strong_count() > 0);
+        }
         places.push(Arc::downgrade(&place));
         place
     }
