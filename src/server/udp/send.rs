@@ -1,5 +1,5 @@
-//! Datagrams out: those of one size to one viewer as one parcel, which the kernel cuts, many parcels in one call, and all
-//! others one by one.
+//! Datagrams out: those of one size to one viewer as one parcel, which the kernel cuts; where it can't, each is a parcel. Many
+//! parcels leave in one call.
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
@@ -59,22 +59,27 @@ impl Target {
         self.to
     }
 
-    /// Those at the front of `batch` that can leave as one parcel; `None` where the kernel cuts none on this way, or nobody
-    /// knows yet.
+    /// Those at the front of `batch` that can leave as one parcel; `None` where it is empty, or nobody knows yet whether the
+    /// kernel cuts any on this way.
     pub fn parcel(&self, batch: &Batch) -> Option<Parcel> {
         let Lot { datagrams, size } = Lot::first(batch, self.way);
-        let size = u16::try_from(size).ok().filter(|_| self.way == Way::Cuts && datagrams > 0)?;
-        Some(Parcel { to: self.to, from: self.from, size, datagrams })
+        let cut = match self.way {
+            _ if datagrams == 0 => return None,
+            Way::Untried => return None,
+            Way::Cuts => Some(u16::try_from(size).ok()?),
+            Way::Plain => None,
+        };
+        Some(Parcel { to: self.to, from: self.from, cut, datagrams })
     }
 }
 
-/// Datagrams to one viewer that the kernel cuts.
+/// Datagrams to one viewer that leave as one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Parcel {
     to: SocketAddr,
     from: Option<SocketAddr>,
-    /// Of each, the last may be shorter, bytes.
-    size: u16,
+    /// What the kernel cuts it to, bytes: each datagram has so many, the last may be shorter.
+    cut: Option<u16>,
     /// How many.
     pub datagrams: usize,
 }
@@ -82,7 +87,7 @@ pub struct Parcel {
 impl Parcel {
     /// Whether both can leave in one call.
     pub fn goes_with(&self, other: &Self) -> bool {
-        (self.from, self.size) == (other.from, other.size)
+        (self.from, self.cut) == (other.from, other.cut)
     }
 }
 
@@ -92,7 +97,7 @@ impl Parcel {
 /// # Errors
 /// What kept the first from leaving.
 pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Result<usize, Errno> {
-    let Some(&Parcel { from, size, .. }) = parcels.first() else { return Ok(0) };
+    let Some(&Parcel { from, cut, .. }) = parcels.first() else { return Ok(0) };
     let mut pieces = batch.pieces();
     let mut slices = Vec::with_capacity(batch.slices());
     let mut ends = Vec::with_capacity(parcels.len());
@@ -106,13 +111,15 @@ pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Re
     let to: Vec<_> = parcels.iter().map(|parcel| Some(SockaddrStorage::from(parcel.to))).collect();
     with_source(from, |source| {
         // Exactly the room that they take: what is left over of it would be read as one more.
-        let room = match from {
-            None => cmsg_space!(u16),
-            Some(SocketAddr::V4(_)) => cmsg_space!(u16, libc::in_pktinfo),
-            Some(SocketAddr::V6(_)) => cmsg_space!(u16, libc::in6_pktinfo),
+        let of_cut = cut.map_or_else(Vec::new, |_| cmsg_space!(u16));
+        let of_source = match from {
+            None => Vec::new(),
+            Some(SocketAddr::V4(_)) => cmsg_space!(libc::in_pktinfo),
+            Some(SocketAddr::V6(_)) => cmsg_space!(libc::in6_pktinfo),
         };
-        let mut headers = MultiHeaders::preallocate(parcels.len(), Some(room));
-        let controls: Vec<_> = std::iter::once(ControlMessage::UdpGsoSegments(&size)).chain(source).collect();
+        let room = [of_cut, of_source].concat();
+        let mut headers = MultiHeaders::preallocate(parcels.len(), (!room.is_empty()).then_some(room));
+        let controls: Vec<_> = cut.as_ref().map(ControlMessage::UdpGsoSegments).into_iter().chain(source).collect();
         match sendmmsg(socket.as_raw_fd(), &mut headers, &messages, &to, &controls, MsgFlags::empty())?.count() {
             0 => Err(Errno::EAGAIN),
             sent => Ok(sent),
@@ -302,26 +309,34 @@ mod tests {
             let home = if any.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
             let sizes: [&[usize]; 3] = [&[300, 300, 40], &[300], &[300; 64]];
             let receivers = sizes.map(|_| socket(home));
-            let (mut whole, mut parcels) = (Batch::new(), Vec::new());
-            for (receiver, sizes) in receivers.iter().zip(sizes) {
-                let mut target = Target::new(receiver.local_addr().unwrap(), named);
-                let mut mail = batch(sizes);
-                assert_eq!(target.parcel(&mail), None, "nobody knows yet what the way takes");
-                target.way = Way::Cuts;
-                let parcel = target.parcel(&mail).unwrap();
-                assert_eq!((parcel.size, parcel.datagrams), (300, sizes.len()));
-                mail.move_pieces(parcel.datagrams, &mut whole);
-                parcels.push(parcel);
+            for (way, cut, most) in [(Way::Cuts, Some(300), 64), (Way::Plain, None, 1)] {
+                let (mut whole, mut parcels) = (Batch::new(), Vec::new());
+                for (receiver, sizes) in receivers.iter().zip(sizes) {
+                    let mut target = Target::new(receiver.local_addr().unwrap(), named);
+                    let mut mail = batch(sizes);
+                    assert_eq!(target.parcel(&mail), None, "nobody knows yet what the way takes");
+                    target.way = way;
+                    while let Some(parcel) = target.parcel(&mail) {
+                        assert_eq!((parcel.cut, parcel.datagrams), (cut, sizes.len().min(most)));
+                        mail.move_pieces(parcel.datagrams, &mut whole);
+                        parcels.push(parcel);
+                    }
+                    assert!(mail.is_empty());
+                }
+                assert_eq!(send_parcels(&sender, &parcels, &whole), Ok(parcels.len()));
+                for (receiver, sizes) in receivers.iter().zip(sizes) {
+                    let mut buffer = [0; 400];
+                    for (number, size) in sizes.iter().enumerate() {
+                        let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+                        assert_eq!(&buffer[..length], vec![number as u8; *size], "datagram {number}");
+                        assert_eq!(from.port(), sender.local_addr().unwrap().port());
+                        assert!(named.is_none_or(|named| named.ip() == from.ip()));
+                    }
+                }
+                // The first of those that are left says what is the matter.
+                parcels[0].to.set_port(0);
+                assert_eq!(send_parcels(&sender, &parcels, &whole), Err(Errno::EINVAL));
             }
-            assert_eq!(send_parcels(&sender, &parcels, &whole), Ok(3));
-            for (receiver, sizes) in receivers.iter().zip(sizes) {
-                let from = received(receiver, sizes);
-                assert_eq!(from.port(), sender.local_addr().unwrap().port());
-                assert!(named.is_none_or(|named| named.ip() == from.ip()));
-            }
-            // The first of those that are left says what is the matter.
-            parcels[0].to.set_port(0);
-            assert_eq!(send_parcels(&sender, &parcels, &whole), Err(Errno::EINVAL));
         }
     }
 
