@@ -106,10 +106,10 @@ impl Viewer {
         scratch: &mut Scratch,
     ) -> Option<Instant> {
         let Scratch { datagrams, outbox, tally, .. } = scratch;
-        if let (Some(road), Some(funnel)) = (&self.road, inner.funnel.as_deref_mut()) {
+        if let Some(funnel) = &inner.funnel {
             let before = datagrams.bytes();
             let packets = datagrams.packets();
-            outbox.post(self, &road.port, &funnel.target, datagrams);
+            outbox.post(self, &funnel.target, datagrams);
             let posted = before - datagrams.bytes();
             self.note_sent(inner, posted, packets - datagrams.packets(), tally);
         }

@@ -1,17 +1,19 @@
 //! Datagrams of many viewers that leave in one call: to enter the kernel for each viewer, and to lose the core at each return to
 //! whoever they are for, costs as much as some of the datagrams themselves.
 
+use std::net::UdpSocket;
+use std::ptr;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::Viewer;
 use super::facts::Tally;
-use crate::server::udp::{Parcel, Port, Target, send_parcels};
+use crate::server::udp::{Parcel, Target, send_parcels};
 use crate::session::batch::Batch;
 
 /// Parcels that leave in one call at most, more or less: those of a burst go with it.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 
 /// What viewers were given in their turns and has not left yet.
 #[derive(Debug, Default)]
@@ -24,16 +26,15 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct Letter {
     viewer: Arc<Viewer>,
-    port: Arc<Port>,
     parcel: Parcel,
 }
 
 impl Outbox {
     /// Takes datagrams to a viewer as far as they can leave as parcels; the others stay in `datagrams`.
-    pub(super) fn post(&mut self, viewer: &Arc<Viewer>, port: &Arc<Port>, target: &Target, datagrams: &mut Batch) {
+    pub(super) fn post(&mut self, viewer: &Arc<Viewer>, target: &Target, datagrams: &mut Batch) {
         while let Some(parcel) = target.parcel(datagrams) {
             datagrams.move_pieces(parcel.datagrams, &mut self.batch);
-            self.letters.push(Letter { viewer: Arc::clone(viewer), port: Arc::clone(port), parcel });
+            self.letters.push(Letter { viewer: Arc::clone(viewer), parcel });
         }
     }
 
@@ -51,7 +52,7 @@ impl Outbox {
             parcels.clear();
             let together = letters.clone().take_while(|letter| letter.goes_with(first));
             parcels.extend(together.map(|letter| letter.parcel));
-            let result = match first.port.socket(first.viewer.id) {
+            let result = match first.socket() {
                 Some(socket) => send_parcels(socket, &parcels, &self.batch),
                 None => Err(Errno::ENOTCONN),
             };
@@ -78,14 +79,22 @@ impl Outbox {
 }
 
 impl Letter {
+    fn socket(&self) -> Option<&UdpSocket> {
+        self.viewer.road.as_ref()?.port.socket(self.viewer.id)
+    }
+
     fn goes_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.port, &other.port) && self.parcel.goes_with(&other.parcel)
+        let is_same_socket = match (self.socket(), other.socket()) {
+            (Some(one), Some(other)) => ptr::eq(one, other),
+            _ => false,
+        };
+        is_same_socket && self.parcel.goes_with(&other.parcel)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::SocketAddr;
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
@@ -98,7 +107,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::server::source::Peer;
     use crate::server::testing::server_settings;
-    use crate::server::udp::send;
+    use crate::server::udp::{Port, send};
     use crate::server::writer::Writers;
     use crate::session::mmsp::server::{Session, Settings};
     use crate::wire::mmsp::ids::ClientId;

@@ -26,9 +26,11 @@ const WHOLE: u64 = u64::MAX;
 pub(super) struct ResendBuffer {
     window: Duration,
     sent: VecDeque<Sent>,
+    /// All but the last run, and when the oldest of them will be too old: not to look at its memory before.
     runs: VecDeque<Run>,
-    /// When the oldest run will be too old, once another one follows it: not to look at its memory before.
     stale_at: Option<Instant>,
+    /// The last run, to which packets are added.
+    open: Option<Run>,
     /// The packets of runs that are held, oldest first.
     held: VecDeque<Arc<Packet>>,
     held_bytes: usize,
@@ -62,7 +64,7 @@ impl ResendBuffer {
     /// Nothing yet; packets are kept for `window`.
     pub(super) fn new(window: Duration) -> Self {
         let (sent, runs, held) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { window, sent, runs, stale_at: None, held, held_bytes: 0, dropped: 0 }
+        Self { window, sent, runs, stale_at: None, open: None, held, held_bytes: 0, dropped: 0 }
     }
 
     /// `packet` goes out, with a higher number than any before. `is_alone`: nobody keeps it for us, as a history does,
@@ -79,22 +81,23 @@ impl ResendBuffer {
                 && run.offset(sequence) == run.packets
                 && now.saturating_duration_since(run.began) <= cut
         };
-        match self.runs.back_mut().filter(goes_on) {
+        match self.open.as_mut().filter(goes_on) {
             Some(run) => (run.packets, run.ended) = (run.packets.saturating_add(1), now),
             None => {
-                let before = self.dropped + self.sent.len() as u64;
-                let (began, ended) = (now, now);
-                self.runs.push_back(Run {
+                let run = Run {
                     first: sequence,
-                    before,
+                    before: self.dropped + self.sent.len() as u64,
                     packets: 1,
-                    began,
-                    ended,
+                    began: now,
+                    ended: now,
                     incarnation,
                     form,
                     is_held: is_alone,
-                });
-                self.age();
+                };
+                if let Some(closed) = self.open.replace(run) {
+                    self.runs.push_back(closed);
+                    self.age();
+                }
             }
         }
         self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
@@ -110,10 +113,13 @@ impl ResendBuffer {
     /// The packet that went out as `sequence`, as it was; `None` where it is not known or not there any more.
     pub(super) fn again(&mut self, now: Instant, sequence: Sequence) -> Option<Frame> {
         self.forget(now);
-        let oldest = self.runs.front()?;
+        let oldest = self.oldest()?;
         let place = oldest.offset(sequence);
-        let behind = self.runs.partition_point(|run| oldest.offset(run.first) <= place);
-        let run = self.runs.get(behind.checked_sub(1)?)?;
+        let begins_before = |run: &&Run| oldest.offset(run.first) <= place;
+        let run = match self.open.as_ref().filter(begins_before) {
+            Some(open) => open,
+            None => self.runs.get(self.runs.partition_point(|run| begins_before(&run)).checked_sub(1)?)?,
+        };
         let offset = run.offset(sequence);
         if offset >= run.packets {
             return None;
@@ -131,7 +137,7 @@ impl ResendBuffer {
 
     /// When all will be too old that is kept now.
     pub(super) fn forgotten_at(&self) -> Option<Instant> {
-        self.runs.back()?.ended.checked_add(self.window)
+        self.open.as_ref()?.ended.checked_add(self.window)
     }
 
     /// Drops what is too old.
@@ -139,7 +145,7 @@ impl ResendBuffer {
         if self.stale_at.is_some_and(|at| now < at) {
             return;
         }
-        while self.runs.front().is_some_and(|run| now.saturating_duration_since(run.ended) >= self.window) {
+        while self.oldest().is_some_and(|run| now.saturating_duration_since(run.ended) >= self.window) {
             self.drop_oldest();
         }
         if self.sent.is_empty() && self.sent.capacity() > 0 {
@@ -148,7 +154,7 @@ impl ResendBuffer {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(run) = self.runs.front_mut() else { return };
+        let Some(run) = self.runs.front_mut().or(self.open.as_mut()) else { return };
         self.sent.pop_front();
         self.dropped += 1;
         if run.is_held {
@@ -158,15 +164,20 @@ impl ResendBuffer {
         (run.first, run.before) = (run.first.next(), run.before + 1);
         run.packets = run.packets.saturating_sub(1);
         if run.packets == 0 {
-            self.runs.pop_front();
+            if self.runs.pop_front().is_none() {
+                self.open = None;
+            }
             self.age();
         }
     }
 
-    /// Another run is the oldest, or is not the only one any more.
+    fn oldest(&self) -> Option<&Run> {
+        self.runs.front().or(self.open.as_ref())
+    }
+
+    /// Another run is the oldest.
     fn age(&mut self) {
-        let is_closed = self.runs.len() > 1;
-        self.stale_at = self.runs.front().filter(|_| is_closed).and_then(|run| run.ended.checked_add(self.window));
+        self.stale_at = self.runs.front().and_then(|run| run.ended.checked_add(self.window));
     }
 }
 
@@ -214,7 +225,7 @@ mod tests {
         for sequence in 0..MAX_SENT as u32 + 100 {
             sent.push(now, &packet, &framing(4, sequence), false);
         }
-        assert_eq!((sent.sent.len(), sent.runs.len(), sent.held.len()), (MAX_SENT, 1, 0));
+        assert_eq!((sent.sent.len(), sent.runs.len(), sent.held.len()), (MAX_SENT, 0, 0));
         assert!(sent.again(now, Sequence(99)).is_none());
         assert!(sent.again(now, Sequence(100)).is_some() && sent.again(now, Sequence(MAX_SENT as u32 + 99)).is_some());
     }
@@ -241,7 +252,7 @@ mod tests {
             sent.push(now, &packet, &framing(4, sequence), false);
             assert!(sent.again(now, Sequence(sequence)).is_some());
         }
-        assert_eq!(sent.runs.len(), 1);
+        assert_eq!(sent.runs.len(), 0);
         assert!(sent.again(now, Sequence(2)).is_none() && sent.again(now, Sequence(u32::MAX - 2)).is_none());
     }
 
