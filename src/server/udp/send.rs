@@ -3,10 +3,10 @@
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use nix::{cmsg_space, libc};
 use tracing::{debug, warn};
 
@@ -62,14 +62,29 @@ impl Target {
     /// Those at the front of `batch` that can leave as one parcel; `None` where it is empty, or nobody knows yet whether the
     /// kernel cuts any on this way.
     pub fn parcel(&self, batch: &Batch) -> Option<Parcel> {
-        let Lot { datagrams, size } = Lot::first(batch, self.way);
-        let cut = match self.way {
-            _ if datagrams == 0 => return None,
-            Way::Untried => return None,
-            Way::Cuts => Some(u16::try_from(size).ok()?),
-            Way::Plain => None,
-        };
-        Some(Parcel { to: self.to, from: self.from, cut, datagrams })
+        Some(self.first(batch)).filter(|parcel| parcel.datagrams > 0 && self.way != Way::Untried)
+    }
+
+    /// The same, on a way that nobody knows yet as well.
+    fn first(&self, batch: &Batch) -> Parcel {
+        let most = if self.way == Way::Cuts { SEGMENTS } else { 1 };
+        let is_cut = self.way != Way::Plain;
+        let mut parcel = Parcel { to: self.to, from: self.from, size: 0, is_cut, datagrams: 0 };
+        let mut bytes = 0;
+        for (head, body) in batch.pieces().take(most) {
+            let size = head.len() + body.len();
+            if parcel.datagrams == 0 {
+                parcel.size = size;
+            } else if size > parcel.size || bytes + size > PARCEL {
+                break;
+            }
+            (parcel.datagrams, bytes) = (parcel.datagrams + 1, bytes + size);
+            // Only the last one may be shorter.
+            if size < parcel.size {
+                break;
+            }
+        }
+        parcel
     }
 }
 
@@ -78,16 +93,23 @@ impl Target {
 pub struct Parcel {
     to: SocketAddr,
     from: Option<SocketAddr>,
-    /// What the kernel cuts it to, bytes: each datagram has so many, the last may be shorter.
-    cut: Option<u16>,
+    /// Of each, the last may be shorter, bytes.
+    size: usize,
+    /// Whether the kernel is to cut it.
+    is_cut: bool,
     /// How many.
     pub datagrams: usize,
 }
 
 impl Parcel {
+    /// What the kernel cuts it to, bytes.
+    fn cut(&self) -> Option<u16> {
+        u16::try_from(self.size).ok().filter(|_| self.is_cut)
+    }
+
     /// Whether both can leave in one call.
     pub fn goes_with(&self, other: &Self) -> bool {
-        (self.from, self.cut) == (other.from, other.cut)
+        (self.from, self.cut()) == (other.from, other.cut())
     }
 }
 
@@ -97,9 +119,9 @@ impl Parcel {
 /// # Errors
 /// What kept the first from leaving.
 pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Result<usize, Errno> {
-    let Some(&Parcel { from, cut, .. }) = parcels.first() else { return Ok(0) };
+    let Some(first) = parcels.first() else { return Ok(0) };
     let mut pieces = batch.pieces();
-    let mut slices = Vec::with_capacity(batch.slices());
+    let mut slices = Vec::with_capacity(parcels.iter().map(|parcel| parcel.datagrams * 2).sum());
     let mut ends = Vec::with_capacity(parcels.len());
     for parcel in parcels {
         let parts = pieces.by_ref().take(parcel.datagrams).flat_map(|(head, body)| [head, body]);
@@ -109,14 +131,10 @@ pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Re
     let begins = std::iter::once(0).chain(ends.iter().copied());
     let messages: Vec<_> = begins.zip(&ends).map(|(begin, end)| slices.get(begin..*end).unwrap_or_default()).collect();
     let to: Vec<_> = parcels.iter().map(|parcel| Some(SockaddrStorage::from(parcel.to))).collect();
-    with_source(from, |source| {
+    let cut = first.cut();
+    with_source(first.from, |source, of_source| {
         // Exactly the room that they take: what is left over of it would be read as one more.
         let of_cut = cut.map_or_else(Vec::new, |_| cmsg_space!(u16));
-        let of_source = match from {
-            None => Vec::new(),
-            Some(SocketAddr::V4(_)) => cmsg_space!(libc::in_pktinfo),
-            Some(SocketAddr::V6(_)) => cmsg_space!(libc::in6_pktinfo),
-        };
         let room = [of_cut, of_source].concat();
         let mut headers = MultiHeaders::preallocate(parcels.len(), (!room.is_empty()).then_some(room));
         let controls: Vec<_> = cut.as_ref().map(ControlMessage::UdpGsoSegments).into_iter().chain(source).collect();
@@ -130,18 +148,18 @@ pub fn send_parcels(socket: &UdpSocket, parcels: &[Parcel], batch: &Batch) -> Re
 /// Sends what the socket takes; what it does not take is still in `batch`. What can't be sent at all is dropped: it is lost,
 /// as datagrams may be.
 pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent {
-    let fd = socket.as_raw_fd();
     let mut sent = Sent::default();
     while !batch.is_empty() {
-        let lot = Lot::first(batch, target.way);
-        match lot.send(fd, target, batch) {
-            Ok(bytes) => {
+        let parcel = target.first(batch);
+        match send_parcels(socket, &[parcel], batch) {
+            Ok(_) => {
                 if target.way == Way::Untried {
                     target.way = Way::Cuts;
                 }
-                sent.bytes += bytes;
-                sent.datagrams += lot.datagrams;
-                batch.drop_pieces(lot.datagrams);
+                let before = batch.bytes();
+                batch.drop_pieces(parcel.datagrams);
+                sent.bytes += before - batch.bytes();
+                sent.datagrams += parcel.datagrams;
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::ENOBUFS) => {
@@ -152,7 +170,7 @@ pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent 
                 if error == Errno::EIO {
                     debug!(to = %target.to, "the way takes no datagrams that the kernel cuts");
                 } else {
-                    warn!(to = %target.to, bytes = lot.size, "packets are larger than the path's MTU: they leave in fragments");
+                    warn!(to = %target.to, bytes = parcel.size, "packets are larger than the path's MTU: they leave in fragments");
                 }
                 target.way = Way::Plain;
             }
@@ -160,76 +178,27 @@ pub fn send(socket: &UdpSocket, target: &mut Target, batch: &mut Batch) -> Sent 
                 if !std::mem::replace(&mut target.has_complained, true) {
                     debug!(to = %target.to, %error, "a datagram can't be sent");
                 }
-                batch.drop_pieces(lot.datagrams);
+                batch.drop_pieces(parcel.datagrams);
             }
         }
     }
     sent
 }
 
-/// Datagrams that can leave together.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Lot {
-    datagrams: usize,
-    /// Of each, the last may be shorter, bytes.
-    size: usize,
-}
-
-impl Lot {
-    /// Those at the front of `batch`.
-    fn first(batch: &Batch, way: Way) -> Self {
-        let most = if way == Way::Cuts { SEGMENTS } else { 1 };
-        let mut lot = Self { datagrams: 0, size: 0 };
-        let mut bytes = 0;
-        for (head, body) in batch.pieces().take(most) {
-            let size = head.len() + body.len();
-            if lot.datagrams == 0 {
-                lot.size = size;
-            } else if size > lot.size || bytes + size > PARCEL {
-                break;
-            }
-            (lot.datagrams, bytes) = (lot.datagrams + 1, bytes + size);
-            // Only the last one may be shorter.
-            if size < lot.size {
-                break;
-            }
-        }
-        lot
-    }
-
-    fn send(self, fd: RawFd, target: &Target, batch: &Batch) -> Result<usize, Errno> {
-        let mut slices = [IoSlice::new(&[]); SEGMENTS * 2];
-        let parts = batch.pieces().take(self.datagrams).flat_map(|(head, body)| [head, body]);
-        let mut filled = 0;
-        for (slice, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
-            *slice = IoSlice::new(part);
-            filled += 1;
-        }
-        let slices = slices.get(..filled).unwrap_or_default();
-        let to = SockaddrStorage::from(target.to);
-        let size = u16::try_from(self.size).ok().filter(|_| target.way != Way::Plain);
-        let cut = size.as_ref().map(ControlMessage::UdpGsoSegments);
-        with_source(target.from, |source| {
-            let controls: Vec<_> = cut.into_iter().chain(source).collect();
-            sendmsg(fd, slices, &controls, MsgFlags::empty(), Some(&to))
-        })
-    }
-}
-
-/// What tells the kernel the address that datagrams are to leave from.
-fn with_source<R>(from: Option<SocketAddr>, call: impl FnOnce(Option<ControlMessage<'_>>) -> R) -> R {
+/// What tells the kernel the address that datagrams are to leave from, and the room that it takes.
+fn with_source<R>(from: Option<SocketAddr>, call: impl FnOnce(Option<ControlMessage<'_>>, Vec<u8>) -> R) -> R {
     match from {
-        None => call(None),
+        None => call(None, Vec::new()),
         Some(SocketAddr::V4(from)) => {
             let address = libc::in_addr { s_addr: u32::from_ne_bytes(from.ip().octets()) };
             let none = libc::in_addr { s_addr: 0 };
             let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: none };
-            call(Some(ControlMessage::Ipv4PacketInfo(&info)))
+            call(Some(ControlMessage::Ipv4PacketInfo(&info)), cmsg_space!(libc::in_pktinfo))
         }
         Some(SocketAddr::V6(from)) => {
             let address = libc::in6_addr { s6_addr: from.ip().octets() };
             let info = libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: from.scope_id() };
-            call(Some(ControlMessage::Ipv6PacketInfo(&info)))
+            call(Some(ControlMessage::Ipv6PacketInfo(&info)), cmsg_space!(libc::in6_pktinfo))
         }
     }
 }
@@ -286,9 +255,10 @@ mod tests {
     fn those_of_one_size_leave_together_and_the_last_may_be_shorter() {
         let calls = |sizes: &[usize], way| {
             let mut batch = batch(sizes);
+            let target = Target { way, ..Target::new(([127, 0, 0, 1], 7000).into(), None) };
             let mut calls = Vec::new();
             while !batch.is_empty() {
-                let datagrams = Lot::first(&batch, way).datagrams;
+                let datagrams = target.first(&batch).datagrams;
                 calls.push(datagrams);
                 batch.drop_pieces(datagrams);
             }
@@ -317,7 +287,7 @@ mod tests {
                     assert_eq!(target.parcel(&mail), None, "nobody knows yet what the way takes");
                     target.way = way;
                     while let Some(parcel) = target.parcel(&mail) {
-                        assert_eq!((parcel.cut, parcel.datagrams), (cut, sizes.len().min(most)));
+                        assert_eq!((parcel.cut(), parcel.datagrams), (cut, sizes.len().min(most)));
                         mail.move_pieces(parcel.datagrams, &mut whole);
                         parcels.push(parcel);
                     }
