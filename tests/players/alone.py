@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 
-from stage import Failed, Lab, complaint
+from stage import run_tests
 
 SKIPPED = 77
 INSIDE = "--inside"
@@ -34,22 +31,10 @@ def run_alone(usage, set_up, world, tests, jobs=1):
             skip("no namespaces without root, or not in this container")
         sys.exit(subprocess.run([*alone, sys.executable, *sys.argv, INSIDE]).returncode)
     set_up()
-    directory = tempfile.mkdtemp(prefix="mmsproxy-alone-")
-    lab = Lab(os.path.abspath(sys.argv[1]), directory)
-    failed = 0
 
-    try:
+    def collect(lab):
         place = world(lab)
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for test, why in zip(tests, pool.map(lambda test: complaint(test, place), tests)):
-                failed += why is not None
-                print(f"ok {test.__name__}" if why is None else f"FAILED {test.__name__}: {why}", flush=True)
-        passed = len(tests) - failed
-    except Failed as error:
-        passed, failed = 0, 1
-        print(f"FAILED to start: {error}", flush=True)
-    finally:
-        lab.stop()
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+        for test in tests:
+            yield test.__name__, test, (place,)
+
+    run_tests(sys.argv[1], collect, jobs)

@@ -11,20 +11,18 @@ payload. Prints `ok NAME` or `FAILED NAME: why` and at the end `N passed, M fail
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import os
 import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import splits
-from stage import (USER, Capture, Failed, Lab, asf, compare_dump, complaint, deviations_at, dumped_packets, expect, frames, has,
-                   mmst, mmsu, run, vlc)
+from stage import (USER, Capture, Failed, asf, compare_dump, deviations_at, dumped_packets, expect, frames, has, mmst, mmsu, run,
+                   run_tests, vlc)
 
 ONE_VLC_OVER_UDP = threading.Lock()  # each of them takes port 7000
 # Free players name a host without its port, so the forward test needs one with 1755 free, whoever else runs this.
@@ -342,32 +340,11 @@ def main():
     if not options.binary and not options.strict_origin:
         parser.error("which binary?")
     need_players()
-    directory = tempfile.mkdtemp(prefix="mmsproxy-players-")
-    passed = failed = 0
-    lab = Lab(os.path.abspath(options.binary) if options.binary else None, directory)
-    lock = threading.Lock()
 
-    def one(name, function, arguments):
-        nonlocal passed, failed
-        why = complaint(function, *arguments)
-        with lock:
-            passed, failed = passed + (why is None), failed + (why is not None)
-            print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)
+    def chosen(lab):
+        return (test for test in collect(options, lab) if options.only in test[0])
 
-    try:
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            try:
-                for name, function, arguments in collect(options, lab):
-                    if options.only in name:
-                        pool.submit(one, name, function, arguments)
-            except Failed as error:
-                failed += 1
-                print(f"FAILED to start: {error}", flush=True)
-    finally:
-        lab.stop()
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+    run_tests(options.binary, chosen, options.jobs)
 
 
 if __name__ == "__main__":

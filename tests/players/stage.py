@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -282,3 +285,33 @@ class Capture:
             expect(len(seen.split()) >= least, f"tshark knows only {len(seen.split())} MMS frames on port {port}")
             _, bad, _, _ = run([*read, "-Y", f"_ws.malformed && tcp.port=={port}"], 60)
             expect(not bad.split(), f"malformed frames {bad.split()[:5]} on port {port}")
+
+
+def run_tests(binary, collect, jobs):
+    """Runs what `collect` yields of a lab as (name, function, arguments), so many at a time; says how each went, and ends the
+    program."""
+    directory = tempfile.mkdtemp(prefix="mmsproxy-players-")
+    lab = Lab(os.path.abspath(binary) if binary else None, directory)
+    passed = failed = 0
+    lock = threading.Lock()
+
+    def one(name, function, arguments):
+        nonlocal passed, failed
+        why = complaint(function, *arguments)
+        with lock:
+            passed, failed = passed + (why is None), failed + (why is not None)
+            print(f"ok {name}" if why is None else f"FAILED {name}: {why}", flush=True)
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            try:
+                for test in collect(lab):
+                    pool.submit(one, *test)
+            except Failed as error:
+                failed += 1
+                print(f"FAILED to start: {error}", flush=True)
+    finally:
+        lab.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
