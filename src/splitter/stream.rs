@@ -4,8 +4,8 @@
 //! loss, an end. Whoever watches has a [`Ticket`], and a [`RingCursor`] for each play. Neither knows the other, nor what
 //! protocol it speaks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub struct Stream {
     /// The order that the next item of the ring will have: a cursor looks here before it takes the lock.
     tail: AtomicU64,
     members: Mutex<Members>,
+    /// The bells of viewers that came when there was nothing to give: rung at what comes next.
+    hungry: Mutex<Vec<Weak<Notify>>>,
     /// What viewers say of their plays, on its way to the source.
     reports: Mutex<Vec<PlayerLog>>,
     source: Mutex<SourceFacts>,
@@ -137,6 +139,7 @@ impl Stream {
             ring: Mutex::new(None),
             tail: AtomicU64::new(0),
             members: Mutex::default(),
+            hungry: Mutex::default(),
             reports: Mutex::default(),
             source: Mutex::default(),
             demand: Notify::new(),
@@ -244,6 +247,26 @@ impl Stream {
         self.tail.store(ring.tail(), Ordering::Release);
     }
 
+    fn is_hungry(&self, bell: &Arc<Notify>) {
+        let mut hungry = self.hungry.lock();
+        if hungry.len() == hungry.capacity() {
+            // Who left while nothing came is no reason to grow.
+            hungry.retain(|bell| bell.strong_count() > 0);
+        }
+        hungry.push(Arc::downgrade(bell));
+    }
+
+    /// How many bells it has in mind.
+    #[cfg(test)]
+    pub(super) fn hungry(&self) -> usize {
+        self.hungry.lock().len()
+    }
+
+    fn feed_hungry(&self) {
+        let hungry = std::mem::take(&mut *self.hungry.lock());
+        hungry.iter().filter_map(Weak::upgrade).for_each(|bell| bell.notify_one());
+    }
+
     fn change_content(&self, change: impl FnOnce(&mut Content)) {
         self.state.send_if_modified(|state| match state {
             State::Open(content) => {
@@ -308,10 +331,17 @@ impl Ticket {
         }
     }
 
-    /// A place to read from for a viewer that has selected `streams`.
-    pub fn cursor(&self, streams: &[StreamNumber], lead: Lead) -> Option<RingCursor> {
+    /// A place to read from for a viewer that has selected `streams`. Where nothing is there for it yet, `bell` is rung
+    /// once something comes.
+    pub fn cursor(&self, streams: &[StreamNumber], lead: Lead, bell: &Arc<Notify>) -> Option<RingCursor> {
         let entry = self.entry.load(Ordering::Relaxed);
-        let place = self.stream.ring.lock().as_ref()?.join(streams, lead, entry);
+        let ring = self.stream.ring.lock();
+        let ring = ring.as_ref()?;
+        let place = ring.join(streams, lead, entry);
+        if place.is_at(ring.tail()) {
+            // Under the lock, or what comes at this moment would ring for nobody.
+            self.stream.is_hungry(bell);
+        }
         Some(self.cursor_at(place))
     }
 
@@ -434,6 +464,7 @@ impl Feed {
                 Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } | Next::Nothing => {}
             }
         }
+        self.stream.feed_hungry();
     }
 
     fn push_packet(&mut self, now: Instant, parts: Parts) {

@@ -1,11 +1,14 @@
 //! A broadcast from its feed to its viewers: who gets what, where a joiner begins, and what a slow one misses.
 
+use std::pin::pin;
 use std::sync::Barrier;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::asf::testing::{Plan, PlannedPayload};
@@ -100,7 +103,7 @@ impl Air {
     fn cursor(&self, streams: &[u16], lead_ms: u64) -> RingCursor {
         let streams: Vec<_> = streams.iter().map(|stream| StreamNumber::new(*stream).unwrap()).collect();
         let lead = if lead_ms == 0 { Lead::None } else { Lead::AtLeast(Duration::from_millis(lead_ms)) };
-        self.viewer().cursor(&streams, lead).unwrap()
+        self.viewer().cursor(&streams, lead, &Arc::default()).unwrap()
     }
 }
 
@@ -207,6 +210,33 @@ fn a_jump_over_an_end_ends_the_play() {
     assert_eq!(told(&mut anew), ["skipped 35", "40"]);
 }
 
+/// Whether it was rung since this was last asked.
+fn is_rung(bell: &Notify) -> bool {
+    pin!(bell.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn who_finds_nothing_is_called_for_the_first_packet_and_no_other() {
+    let mut air = Air::new(ROOMY);
+    let (streams, lead) = ([StreamNumber::new(VIDEO).unwrap()], Lead::AtLeast(STEP));
+    let (early, late) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut waiting = air.viewer().cursor(&streams, lead, &early).unwrap();
+    for _ in 0..1000 {
+        air.viewer().cursor(&streams, lead, &Arc::default()).unwrap();
+    }
+    assert!(air.stream.hungry() < 10, "who is gone is not kept in mind");
+    assert!(!is_rung(&early));
+    air.sends(0..1, 10);
+    assert!(is_rung(&early));
+    assert_eq!(told(&mut waiting), ["0"]);
+    air.sends(1..2, 10);
+    assert!(!is_rung(&early));
+    let mut joiner = air.viewer().cursor(&streams, lead, &late).unwrap();
+    assert_eq!(told(&mut joiner), ["0", "1"]);
+    air.sends(2..3, 10);
+    assert!(!is_rung(&late));
+}
+
 #[test]
 fn nobody_joins_before_an_entry_a_break_or_an_end() {
     for mark in [Next::Changed(Arc::clone(&other().header)), Next::Ended(End::Complete)] {
@@ -234,10 +264,10 @@ fn who_read_an_older_header_is_told_before_the_first_packet() {
     air.gives(Next::Changed(Arc::clone(&other().header)));
     air.sends(0..1, 10);
     let streams = [StreamNumber::new(VIDEO).unwrap()];
-    let mut cursor = paused.cursor(&streams, Lead::AtLeast(STEP)).unwrap();
+    let mut cursor = paused.cursor(&streams, Lead::AtLeast(STEP), &Arc::default()).unwrap();
     assert_eq!(told(&mut cursor), ["changed", "0"]);
     // It has that one now, also for its next play.
-    assert_eq!(told(&mut paused.cursor(&streams, Lead::AtLeast(STEP)).unwrap()), ["0"]);
+    assert_eq!(told(&mut paused.cursor(&streams, Lead::AtLeast(STEP), &Arc::default()).unwrap()), ["0"]);
 }
 
 #[test]
@@ -330,7 +360,7 @@ fn who_comes_during_the_farewell_waits_for_the_next_opening() {
     let State::Open(content) = stream.subscribe().borrow().clone() else { panic!("not open") };
     late.ticket.has_header_of(content.entry);
     let streams = [StreamNumber::new(VIDEO).unwrap()];
-    assert_eq!(told(&mut late.ticket.cursor(&streams, Lead::AtLeast(60 * STEP)).unwrap()), [""; 0]);
+    assert_eq!(told(&mut late.ticket.cursor(&streams, Lead::AtLeast(60 * STEP), &Arc::default()).unwrap()), [""; 0]);
 }
 
 #[test]

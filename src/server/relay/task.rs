@@ -171,7 +171,8 @@ impl Task {
             Request::Play(play) => {
                 let playing = match &mut self.watching {
                     Some(watching) => {
-                        let playing = watching.play(&play, &self.selection, &self.rules.settings.split).await;
+                        let playing =
+                            watching.play(&play, &self.selection, &self.rules.settings.split, &self.link.bell).await;
                         playing.map(|playing| Some(Reply::Playing(playing)))
                     }
                     None if self.viewing.is_some() => self.play_stored(play).await,

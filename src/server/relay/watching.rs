@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::SplitSettings;
 use crate::asf::{StreamNumber, Thinning};
@@ -44,12 +44,14 @@ impl Watching {
         self.ticket.report(log);
     }
 
-    /// Asks for media and waits until they come; then a place among them.
+    /// Asks for media and waits until they come; then a place among them. Where the first of them is still to come, `bell` is
+    /// rung for it.
     pub(super) async fn play(
         &mut self,
         play: &Play,
         selection: &[StreamChoice],
         settings: &SplitSettings,
+        bell: &Arc<Notify>,
     ) -> Result<Playing, Refusal> {
         if play.is_trick_mode() {
             return Err(Refusal::new(Reason::Invalid, format!("rate {} of a broadcast", play.rate)));
@@ -76,7 +78,7 @@ impl Watching {
         let streams: Vec<_> = header.streams().iter().map(|stream| stream.number).filter(|s| is_wanted(*s)).collect();
         let lead = lead(settings.fast_start.unwrap_or(header.preroll()), play.burst);
         let pace = pace(content.opened.description.bit_rate, play.burst);
-        let cursor = self.ticket.cursor(&streams, lead);
+        let cursor = self.ticket.cursor(&streams, lead, bell);
         let cursor = cursor.ok_or_else(gone)?;
         Ok(Playing { cursor: Box::new(cursor), pace })
     }
