@@ -15,6 +15,9 @@ pub(super) struct Cadence {
     interval: Duration,
     /// Turns of a round.
     turns: u32,
+    /// Turns begin at whole steps from here, where there is time for that: each writer has another, or all would want all
+    /// cores at the same moment, and whoever joins then would wait for all of them.
+    origin: Instant,
     /// Turns of this round that are over.
     done: u32,
     /// When the next turn is to begin.
@@ -24,10 +27,10 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    /// Rounds of `turns` turns that take `shortest`, and `longest` under load.
-    pub(super) fn new(now: Instant, shortest: Duration, longest: Duration, turns: u32) -> Self {
-        let longest = longest.max(shortest);
-        Self { shortest, longest, interval: shortest, turns: turns.max(1), done: 0, next: now, busy: Duration::ZERO }
+    /// Rounds of `turns` turns that take `shortest`, and `longest` under load. Turns begin at whole steps from `origin`.
+    pub(super) fn new(origin: Instant, shortest: Duration, longest: Duration, turns: u32) -> Self {
+        let (longest, turns) = (longest.max(shortest), turns.max(1));
+        Self { shortest, longest, interval: shortest, turns, origin, done: 0, next: origin, busy: Duration::ZERO }
     }
 
     /// When the next turn is to begin.
@@ -44,13 +47,24 @@ impl Cadence {
     pub(super) fn turn(&mut self, began: Instant, ended: Instant) {
         let late = began.saturating_duration_since(self.next).saturating_sub(TOLERANCE);
         self.busy += late + ended.saturating_duration_since(began);
-        self.next = (self.next + self.interval / self.turns).max(ended);
+        let step = self.interval / self.turns;
+        let next = self.next + step;
+        self.next = if ended > next { ended } else { self.at_step(next, step) };
         self.done += 1;
         if self.done >= self.turns {
             self.adapt();
             self.done = 0;
             self.busy = Duration::ZERO;
         }
+    }
+
+    /// The first whole step that is not before `at`.
+    fn at_step(&self, at: Instant, step: Duration) -> Instant {
+        let since = at.saturating_duration_since(self.origin).as_nanos();
+        let beyond = since.checked_rem(step.as_nanos()).unwrap_or(0);
+        // Less than a step, which is no longer than a round.
+        let left = u64::try_from(step.as_nanos() - beyond).unwrap_or(0);
+        if beyond == 0 { at } else { at + Duration::from_nanos(left) }
     }
 
     /// Work should be a half to three quarters of a round; the rest is for handshakes and origins on the same cores.
@@ -104,6 +118,20 @@ mod tests {
             cadence.turn(began, began + ms(3));
         }
         assert_eq!(begins, (0..200).step_by(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_writer_finds_back_to_its_own_moments() {
+        let start = Instant::now();
+        let mut cadence = Cadence::new(start + ms(5), ms(100), ms(400), TURNS);
+        cadence.resume(start + ms(1011));
+        let mut begins = Vec::new();
+        for work in [ms(1), ms(1), ms(13), ms(1), ms(1)] {
+            begins.push((cadence.next() - start).as_millis());
+            cadence.turn(cadence.next(), cadence.next() + work);
+        }
+        // Whoever waited is served at once, and what comes after a turn that was too long as well.
+        assert_eq!(begins, [1011, 1025, 1035, 1048, 1065]);
     }
 
     #[test]

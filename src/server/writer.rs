@@ -37,7 +37,8 @@ impl Writers {
     /// Writers that don't work yet: they are made before the server, for the sources of its content to know them.
     pub fn new(settings: &Settings) -> Arc<Self> {
         let count = settings.writers.max(1);
-        let writer = |_| Arc::new(Writer::new(settings.flush, settings.flush_max, count));
+        let now = Instant::now();
+        let writer = |index| Arc::new(Writer::new(settings.flush, settings.flush_max, (index, count), now));
         Arc::new(Self((0..count).map(writer).collect()))
     }
 
@@ -119,12 +120,16 @@ pub(super) struct Writer {
     /// 0 is at once.
     flush: Duration,
     flush_max: Duration,
+    /// Its turns begin at whole steps from here.
+    origin: Instant,
 }
 
 impl Writer {
-    fn new(flush: Duration, flush_max: Duration, writers: usize) -> Self {
+    /// The writer of that `index`, of so many, all of which are made `now`.
+    fn new(flush: Duration, flush_max: Duration, (index, writers): (usize, usize), now: Instant) -> Self {
         let flush = if flush.is_zero() { flush } else { flush.max(MIN_INTERVAL) };
         let slots = usize::try_from(flush.as_millis() / SLOT.as_millis()).unwrap_or(MAX_SLOTS).clamp(1, MAX_SLOTS);
+        let after_first = flush.mul_f64(index as f64 / (slots * writers.max(1)) as f64);
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             writers,
@@ -133,6 +138,7 @@ impl Writer {
             is_over: AtomicBool::new(false),
             flush,
             flush_max,
+            origin: now + after_first,
         }
     }
 
@@ -183,7 +189,7 @@ impl Writer {
 
     fn run_in_turns(&self, mut scratch: Scratch, counters: &Counters) {
         let turns = u32::try_from(self.slots.len()).unwrap_or(1);
-        let mut cadence = Cadence::new(Instant::now(), self.flush, self.flush_max, turns);
+        let mut cadence = Cadence::new(self.origin, self.flush, self.flush_max, turns);
         loop {
             for slot in &self.slots {
                 while self.streaming.load(Ordering::Acquire) == 0 {
