@@ -24,6 +24,9 @@ const BATCH: usize = 64 * 1024;
 /// The same, of content that nobody joins in the middle: fewer calls, and nobody waits for a picture.
 const STORED: usize = 2 * BATCH;
 
+/// Replies that leave in one call with media at most, bytes.
+const REPLIES: usize = 1024;
+
 /// What whoever gives turns brings along.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Scratch {
@@ -69,6 +72,13 @@ pub(in crate::server) enum Turn {
     Leaves,
 }
 
+impl Inner {
+    /// Whether what is unsent are replies that media may follow in the same call.
+    fn goes_before_media(&self) -> bool {
+        !self.is_blocked && self.funnel.is_none() && self.session.is_streaming() && self.unsent.bytes() <= REPLIES
+    }
+}
+
 impl Viewer {
     /// A writer's turn: sends what is due. The task is told when it has to do something about it.
     pub(in crate::server) fn turn(self: &Arc<Self>, now: Instant, scratch: &mut Scratch) -> Turn {
@@ -106,14 +116,19 @@ impl Viewer {
         scratch: &mut Scratch,
     ) -> io::Result<Flushed> {
         if !inner.unsent.is_empty() {
-            let packets = inner.unsent.take_packets();
-            let written = sockets::write(&self.stream, &mut inner.unsent)?;
-            self.note_sent(inner, written, packets, &mut scratch.tally);
-            if written > 0 {
-                inner.progress = now;
-            }
-            if !inner.unsent.is_empty() {
-                return Ok(self.blocked(inner));
+            if inner.goes_before_media() {
+                // One call, and one wake-up of the player, for the word that media come and the first of them.
+                inner.unsent.move_pieces(usize::MAX, &mut scratch.batch);
+            } else {
+                let packets = inner.unsent.take_packets();
+                let written = sockets::write(&self.stream, &mut inner.unsent)?;
+                self.note_sent(inner, written, packets, &mut scratch.tally);
+                if written > 0 {
+                    inner.progress = now;
+                }
+                if !inner.unsent.is_empty() {
+                    return Ok(self.blocked(inner));
+                }
             }
             // An empty queue keeps no room.
             inner.unsent = Batch::new();
