@@ -4,6 +4,8 @@
 //! A packet loses the payloads of other streams; the rest stays byte for byte, with the times and numbers it had. No clock
 //! is read: how long a stream has waited for a key frame is told by the packets.
 
+use std::cell::Cell;
+
 use super::outline::Part;
 use super::{Header, Kept, Outline, StreamKind, StreamNumber};
 
@@ -23,6 +25,8 @@ pub enum Thinning {
 #[derive(Clone, Debug)]
 pub struct Gate {
     lanes: Vec<Lane>,
+    /// Asked for each packet, and nearly always the same: lanes are memory of their own, far from here.
+    is_transparent: Cell<Option<bool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +53,7 @@ enum Flow {
 impl Gate {
     /// Lets nothing through: [MS-MMSP] 3.2.5.11 selects no stream before the viewer does.
     pub fn new(header: &Header) -> Self {
-        let mut gate = Self { lanes: Vec::new() };
+        let mut gate = Self { lanes: Vec::new(), is_transparent: Cell::default() };
         gate.new_header(header);
         gate
     }
@@ -79,7 +83,7 @@ impl Gate {
         }
         let joining = self.lane(to).is_some_and(|to| to.is_on() && matches!(to.flow, Flow::Joining { .. }));
         // What waited for `from` waits for `to` now.
-        for lane in self.lanes.iter_mut().filter(|lane| lane.until == Some(from)) {
+        for lane in self.lanes_mut().iter_mut().filter(|lane| lane.until == Some(from)) {
             lane.until = Some(to);
         }
         if let Some(from) = self.lane(from) {
@@ -109,18 +113,19 @@ impl Gate {
 
     /// After a jump: every selected stream joins anew.
     pub fn rejoin(&mut self) {
-        self.lanes.iter_mut().for_each(|lane| lane.flow = Flow::JOINING);
+        self.lanes_mut().iter_mut().for_each(|lane| lane.flow = Flow::JOINING);
     }
 
     /// Goes on at the very packet where it stopped: nothing joins, nothing is lost or repeated.
     pub fn resume(&mut self) {
-        self.lanes.iter_mut().filter(|lane| lane.is_on()).for_each(|lane| lane.flow = Flow::Open);
+        self.lanes_mut().iter_mut().filter(|lane| lane.is_on()).for_each(|lane| lane.flow = Flow::Open);
     }
 
     /// What has waited for a key frame for too long begins at the next object: a broken picture is better than none. A
     /// stream of which only key frames are wanted waits on.
     pub fn begin_anyway(&mut self) {
-        let waiting = self.lanes.iter_mut().filter(|lane| lane.is_on() && matches!(lane.flow, Flow::Joining { .. }));
+        let waiting =
+            self.lanes_mut().iter_mut().filter(|lane| lane.is_on() && matches!(lane.flow, Flow::Joining { .. }));
         for lane in waiting.filter(|lane| lane.thinning == Thinning::All) {
             lane.flow = Flow::Rest { of: None };
         }
@@ -129,7 +134,7 @@ impl Gate {
     /// The next playlist entry begins. A stream of the same number and kind keeps its selection and joins anew. A new one
     /// is selected where its kind has been (or nothing of the entry would pass) and no kept stream of that kind is on.
     pub fn new_header(&mut self, header: &Header) {
-        let old = std::mem::take(&mut self.lanes);
+        let old = std::mem::take(self.lanes_mut());
         let same = |number, kind| old.iter().find(|lane: &&Lane| lane.number == number && lane.kind == kind);
         self.lanes = header
             .streams()
@@ -144,9 +149,9 @@ impl Gate {
             })
             .collect();
         for selected in old.iter().filter(|lane| lane.is_on()) {
-            let mut of_kind = self.lanes.iter_mut().filter(|lane| lane.kind == selected.kind);
+            let mut of_kind = self.lanes_mut().iter_mut().filter(|lane| lane.kind == selected.kind);
             if !of_kind.any(|lane| lane.is_on()) {
-                let first = self.lanes.iter_mut().find(|lane| lane.kind == selected.kind);
+                let first = self.lanes_mut().iter_mut().find(|lane| lane.kind == selected.kind);
                 first.into_iter().for_each(|lane| lane.thinning = selected.thinning);
             }
         }
@@ -154,7 +159,10 @@ impl Gate {
 
     /// Everything of every declared stream passes: packets need not be parsed, nor go through [`Gate::pass`].
     pub fn is_transparent(&self) -> bool {
-        self.is_whole() && self.lanes.iter().all(|lane| lane.flow == Flow::Open && lane.until.is_none())
+        let is = || self.is_whole() && self.lanes.iter().all(|lane| lane.flow == Flow::Open && lane.until.is_none());
+        let known = self.is_transparent.get().unwrap_or_else(is);
+        self.is_transparent.set(Some(known));
+        known
     }
 
     /// Everything of every declared stream is selected, whether or not it has begun.
@@ -198,11 +206,17 @@ impl Gate {
     }
 
     fn end_replaced_by(&mut self, stream: StreamNumber) {
-        self.lanes.iter_mut().filter(|lane| lane.until == Some(stream)).for_each(Lane::turn_off);
+        self.lanes_mut().iter_mut().filter(|lane| lane.until == Some(stream)).for_each(Lane::turn_off);
+    }
+
+    /// The only way to change them.
+    fn lanes_mut(&mut self) -> &mut Vec<Lane> {
+        self.is_transparent.set(None);
+        &mut self.lanes
     }
 
     fn lane(&mut self, number: StreamNumber) -> Option<&mut Lane> {
-        self.lanes.iter_mut().find(|lane| lane.number == number)
+        self.lanes_mut().iter_mut().find(|lane| lane.number == number)
     }
 
     fn numbers(&self) -> Vec<StreamNumber> {
