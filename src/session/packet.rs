@@ -2,7 +2,7 @@
 //! share its filtered forms.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,18 +23,37 @@ pub struct Packet {
     pub stripped: Bytes,
     outline: OnceLock<Option<Outline>>,
     forms: Forms,
+    /// Where it stands among those of its source.
+    seat: Option<Seat>,
 }
 
 impl Packet {
     /// `stripped` is `bytes` without padding; where there is none to drop, the same memory.
     pub fn new(number: PacketNumber, send_time_ms: u32, bytes: Bytes, stripped: Bytes) -> Self {
-        Self { number, send_time_ms, bytes, stripped, outline: OnceLock::new(), forms: Forms::default() }
+        Self { number, send_time_ms, bytes, stripped, outline: OnceLock::new(), forms: Forms::default(), seat: None }
     }
 
     /// Has its forms weighed: they count in `tally` until the packet is dropped, and where it is full none is kept.
     pub fn weighed(mut self, tally: Arc<Tally>) -> Self {
         self.forms = Forms { kept: Mutex::default(), tally: Some(tally) };
         self
+    }
+
+    /// Shares it, as the next of `row`; where that is full, as the first of a new one.
+    pub fn seated(mut self, row: &mut Arc<Row>) -> Arc<Self> {
+        if row.taken() >= ROW {
+            *row = Arc::default();
+        }
+        let seat = Seat { row: Arc::clone(row), index: row.taken() };
+        self.seat = Some(seat.clone());
+        let packet = Arc::new(self);
+        row.seats.lock().push(Arc::downgrade(&packet));
+        packet
+    }
+
+    /// Where it stands among those of its source; `None` where that does not say.
+    pub fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
     }
 
     /// All of it, with padding as it came or without.
@@ -71,7 +90,49 @@ impl Packet {
     }
 }
 
-/// Shares the bytes, not the forms.
+/// Packets of a row.
+const ROW: u32 = 64;
+
+/// Some packets that follow one another in a source: whoever has to remember which it gave to somebody remembers the first,
+/// and how many. It keeps none of them.
+#[derive(Debug, Default)]
+pub struct Row {
+    seats: Mutex<Vec<Weak<Packet>>>,
+}
+
+impl Row {
+    fn taken(&self) -> u32 {
+        // No more than `ROW`.
+        self.seats.lock().len() as u32
+    }
+}
+
+/// A packet's place in a row.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    row: Arc<Row>,
+    index: u32,
+}
+
+impl Seat {
+    /// Whether `other` is the seat `offset` behind this one.
+    pub fn is_before(&self, other: &Self, offset: u32) -> bool {
+        Arc::ptr_eq(&self.row, &other.row) && self.index.checked_add(offset) == Some(other.index)
+    }
+
+    /// Moves one seat on.
+    pub fn advance(&mut self) {
+        self.index = self.index.saturating_add(1);
+    }
+
+    /// The packet `offset` seats behind; `None` where nobody holds it any more.
+    pub fn packet(&self, offset: u32) -> Option<Arc<Packet>> {
+        let index = usize::try_from(self.index.checked_add(offset)?).ok()?;
+        self.row.seats.lock().get(index)?.upgrade()
+    }
+}
+
+/// Shares the bytes, not the forms, and has no seat.
 impl Clone for Packet {
     fn clone(&self) -> Self {
         let copy = Self::new(self.number, self.send_time_ms, self.bytes.clone(), self.stripped.clone());

@@ -5,14 +5,14 @@
 //! meets it in order. Behind the last of these lies the *floor*: nobody joins before it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::continuity::Parts;
 use crate::asf::{Header, Outline, StreamNumber, padding};
-use crate::session::packet::Tally;
+use crate::session::packet::{Row, Tally};
 use crate::session::{End, Next, Packet};
 
 /// How much a ring holds.
@@ -44,6 +44,8 @@ const FORMS_SHARE: usize = 4;
 pub(super) struct Ring {
     bounds: Bounds,
     items: VecDeque<Item>,
+    /// The newest packets stand in it.
+    row: Arc<Row>,
     /// The order of the oldest item.
     first: u64,
     /// Where key frames begin, oldest first.
@@ -117,6 +119,7 @@ impl Ring {
         Self {
             bounds,
             items: VecDeque::new(),
+            row: Arc::default(),
             first: 0,
             keys: VecDeque::new(),
             bytes: 0,
@@ -170,7 +173,8 @@ impl Ring {
         let order = self.tail();
         let begun = packet.outline().into_iter().flat_map(|outline| self.header.key_frames(outline));
         self.keys.extend(begun.map(|stream| KeyFrame { order, stream, send_time_ms }));
-        self.push(now, What::Packet(Arc::new(packet)));
+        let packet = packet.seated(&mut self.row);
+        self.push(now, What::Packet(packet));
     }
 
     /// How much older than the newest packet this very one is, if it is there and of the entry that plays.
@@ -371,7 +375,7 @@ fn size(what: &What) -> usize {
                 let is_shared = packet.bytes.as_ptr() == packet.stripped.as_ptr();
                 let stripped = if is_shared { 0 } else { packet.stripped.len() };
                 let outline = packet.outline().map_or(0, Outline::heap_bytes);
-                size_of::<Packet>() + packet.bytes.len() + stripped + outline
+                size_of::<Packet>() + size_of::<Weak<Packet>>() + packet.bytes.len() + stripped + outline
             }
             What::Entry(_, header) => header.bytes().len(),
             What::Resumed | What::End(_) => 0,

@@ -1,7 +1,8 @@
 //! What went out lately over UDP, by sequence number, so that it can go out again, `[MS-MMSP]` 3.2.5.13.
 //!
-//! 16 bytes for each packet. The packet stays where it is shared, in a ring or an entry, and what that let go of is gone;
-//! only what nobody else has is held here. What seldom changes is kept once for a run of packets.
+//! The packet stays where it is shared, in a ring or an entry, and what that let go of is gone; only what nobody else has is
+//! held here. What seldom changes is kept once for a run of packets. Of packets that follow one another in a ring that is all
+//! there is to keep; of others, and of those that lost payloads, 16 bytes each.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::frame::{Form, Frame, Framing};
 use crate::asf::Kept;
 use crate::session::Packet;
+use crate::session::packet::Seat;
 use crate::wire::mmsp::ids::{Incarnation, Sequence};
 
 /// Packets that are kept at most, whatever the window.
@@ -25,6 +27,9 @@ const WHOLE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct ResendBuffer {
     window: Duration,
+    /// Packets that are kept.
+    count: usize,
+    /// Those of runs without a seat.
     sent: VecDeque<Sent>,
     /// All but the last run, and when the oldest of them will be too old: not to look at its memory before.
     runs: VecDeque<Run>,
@@ -34,11 +39,11 @@ pub(super) struct ResendBuffer {
     /// The packets of runs that are held, oldest first.
     held: VecDeque<Arc<Packet>>,
     held_bytes: usize,
-    /// How many were dropped so far.
+    /// How many of `sent` were dropped so far.
     dropped: u64,
 }
 
-/// One packet that was sent.
+/// One packet that was sent and can't be found by the one before.
 #[derive(Debug)]
 struct Sent {
     packet: Weak<Packet>,
@@ -50,7 +55,9 @@ struct Sent {
 #[derive(Debug)]
 struct Run {
     first: Sequence,
-    /// How many packets went before the first.
+    /// Where the first stands; the others are the next ones there, and all of each was sent.
+    seat: Option<Seat>,
+    /// How many went into `sent` before the first.
     before: u64,
     packets: u32,
     began: Instant,
@@ -64,7 +71,7 @@ impl ResendBuffer {
     /// Nothing yet; packets are kept for `window`.
     pub(super) fn new(window: Duration) -> Self {
         let (sent, runs, held) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { window, sent, runs, stale_at: None, open: None, held, held_bytes: 0, dropped: 0 }
+        Self { window, count: 0, sent, runs, stale_at: None, open: None, held, held_bytes: 0, dropped: 0 }
     }
 
     /// `packet` goes out, with a higher number than any before. `is_alone`: nobody keeps it for us, as a history does,
@@ -72,20 +79,26 @@ impl ResendBuffer {
     pub(super) fn push(&mut self, now: Instant, packet: &Arc<Packet>, framing: &Framing, is_alone: bool) {
         let &Framing { kept, form, incarnation, sequence } = framing;
         self.forget(now);
-        if self.sent.len() >= MAX_SENT {
+        if self.count >= MAX_SENT {
             self.drop_oldest();
         }
+        let seat = packet.seat().filter(|_| kept.is_none() && !is_alone);
         let cut = self.window / RUNS;
         let goes_on = |run: &&mut Run| {
             (run.incarnation, run.form, run.is_held) == (incarnation, form, is_alone)
                 && run.offset(sequence) == run.packets
+                && run.is_followed_by(seat)
                 && now.saturating_duration_since(run.began) <= cut
         };
-        match self.open.as_mut().filter(goes_on) {
-            Some(run) => (run.packets, run.ended) = (run.packets.saturating_add(1), now),
+        let is_seated = match self.open.as_mut().filter(goes_on) {
+            Some(run) => {
+                (run.packets, run.ended) = (run.packets.saturating_add(1), now);
+                run.seat.is_some()
+            }
             None => {
                 let run = Run {
                     first: sequence,
+                    seat: seat.cloned(),
                     before: self.dropped + self.sent.len() as u64,
                     packets: 1,
                     began: now,
@@ -98,9 +111,13 @@ impl ResendBuffer {
                     self.runs.push_back(closed);
                     self.age();
                 }
+                seat.is_some()
             }
+        };
+        self.count += 1;
+        if !is_seated {
+            self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
         }
-        self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
         if is_alone {
             self.held_bytes += packet.bytes.len();
             self.held.push_back(Arc::clone(packet));
@@ -124,6 +141,10 @@ impl ResendBuffer {
         if offset >= run.packets {
             return None;
         }
+        let Run { form, incarnation, .. } = *run;
+        if let Some(seat) = &run.seat {
+            return Frame::new(seat.packet(offset)?, &Framing { kept: None, form, incarnation, sequence });
+        }
         let index = (run.before + u64::from(offset)).checked_sub(self.dropped)?;
         let sent = self.sent.get(usize::try_from(index).ok()?)?;
         let packet = sent.packet.upgrade()?;
@@ -131,7 +152,6 @@ impl ResendBuffer {
             WHOLE => None,
             bits => Some(Kept::from_bits(bits, packet.outline()?.parts().len())),
         };
-        let Run { form, incarnation, .. } = *run;
         Frame::new(packet, &Framing { kept, form, incarnation, sequence })
     }
 
@@ -148,20 +168,26 @@ impl ResendBuffer {
         while self.oldest().is_some_and(|run| now.saturating_duration_since(run.ended) >= self.window) {
             self.drop_oldest();
         }
-        if self.sent.is_empty() && self.sent.capacity() > 0 {
+        if self.count == 0 && self.sent.capacity() + self.runs.capacity() > 0 {
             (self.sent, self.runs, self.held) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
         }
     }
 
     fn drop_oldest(&mut self) {
         let Some(run) = self.runs.front_mut().or(self.open.as_mut()) else { return };
-        self.sent.pop_front();
-        self.dropped += 1;
+        self.count = self.count.saturating_sub(1);
+        match &mut run.seat {
+            Some(seat) => seat.advance(),
+            None => {
+                self.sent.pop_front();
+                (self.dropped, run.before) = (self.dropped + 1, run.before + 1);
+            }
+        }
         if run.is_held {
             let bytes = self.held.pop_front().map_or(0, |packet| packet.bytes.len());
             self.held_bytes = self.held_bytes.saturating_sub(bytes);
         }
-        (run.first, run.before) = (run.first.next(), run.before + 1);
+        run.first = run.first.next();
         run.packets = run.packets.saturating_sub(1);
         if run.packets == 0 {
             if self.runs.pop_front().is_none() {
@@ -182,6 +208,12 @@ impl ResendBuffer {
 }
 
 impl Run {
+    /// Whether the packet of that seat may be the next one. A run without seats takes it as well: packets that lost payloads
+    /// and others may take turns.
+    fn is_followed_by(&self, seat: Option<&Seat>) -> bool {
+        self.seat.as_ref().is_none_or(|first| seat.is_some_and(|next| first.is_before(next, self.packets)))
+    }
+
     /// How far `sequence` is behind the first.
     fn offset(&self, sequence: Sequence) -> u32 {
         sequence.0.wrapping_sub(self.first.0)
@@ -256,19 +288,45 @@ mod tests {
         assert!(sent.again(now, Sequence(2)).is_none() && sent.again(now, Sequence(u32::MAX - 2)).is_none());
     }
 
+    #[test]
+    fn packets_of_one_ring_take_no_place_of_their_own() {
+        let (now, mut row) = (Instant::now(), Arc::default());
+        let shared: Vec<_> = (0..200).map(|number| packet(number, 0).seated(&mut row)).collect();
+        let mut sent = ResendBuffer::new(WINDOW);
+        // It joins in the middle of a row, and jumps later.
+        let given: Vec<_> = shared[30..120].iter().chain(&shared[150..]).collect();
+        for (sequence, packet) in (0..).zip(&given) {
+            sent.push(now, packet, &framing(4, sequence), false);
+        }
+        assert_eq!((sent.count, sent.sent.len(), sent.runs.len()), (140, 0, 3));
+        for (sequence, packet) in (0..).zip(&given) {
+            let was = Frame::new(Arc::clone(packet), &framing(4, sequence)).unwrap();
+            assert_eq!(bytes(sent.again(now, Sequence(sequence)).unwrap()), bytes(was));
+        }
+        // What the ring lets go of is gone.
+        drop(given);
+        drop(shared);
+        assert!(sent.again(now, Sequence(0)).is_none() && sent.again(now, Sequence(139)).is_none());
+        sent.forget(now + WINDOW);
+        assert_eq!((sent.count, sent.runs.capacity()), (0, 0));
+    }
+
     proptest! {
         #[test]
         fn what_comes_again_is_what_was_sent_and_nothing_is_older_than_it_may_be(
-            steps in prop::collection::vec((1u32..4, 0u32..3, 0u64..1500, any::<bool>()), 1..100),
+            steps in prop::collection::vec((1u32..4, 0u32..3, 0u64..1500, 0u8..6), 1..100),
             begin in prop_oneof![Just(0u32), Just(u32::MAX - 40)],
         ) {
             let mut now = Instant::now();
             let mut sent = ResendBuffer::new(WINDOW);
-            let (mut sequence, mut all, mut shared) = (begin, Vec::new(), Vec::new());
-            for (number, (incarnation, hole, later, is_alone)) in steps.into_iter().enumerate() {
+            let (mut sequence, mut all, mut shared, mut row) = (begin, Vec::new(), Vec::new(), Arc::default());
+            for (number, (incarnation, hole, later, kind)) in steps.into_iter().enumerate() {
+                let is_alone = kind == 0;
                 now += Duration::from_millis(later);
                 sequence = sequence.wrapping_add(hole);
-                let packet = Arc::new(packet(number as u64, 0));
+                let packet = packet(number as u64, 0);
+                // Most stand in a row, as those of a ring.
+                let packet = if kind > 1 { packet.seated(&mut row) } else { Arc::new(packet) };
                 let framing = framing(incarnation, sequence);
                 all.push((now, sequence, bytes(Frame::new(Arc::clone(&packet), &framing).unwrap())));
                 sent.push(now, &packet, &framing, is_alone);
