@@ -247,7 +247,7 @@ impl Stream {
         self.tail.store(ring.tail(), Ordering::Release);
     }
 
-    fn is_hungry(&self, bell: &Arc<Notify>) {
+    fn remember_hungry(&self, bell: &Arc<Notify>) {
         let mut hungry = self.hungry.lock();
         if hungry.len() == hungry.capacity() {
             // Who left while nothing came is no reason to grow.
@@ -262,7 +262,7 @@ impl Stream {
         self.hungry.lock().len()
     }
 
-    fn feed_hungry(&self) {
+    fn call_hungry(&self) {
         let hungry = std::mem::take(&mut *self.hungry.lock());
         hungry.iter().filter_map(Weak::upgrade).for_each(|bell| bell.notify_one());
     }
@@ -340,7 +340,7 @@ impl Ticket {
         let place = ring.join(streams, lead, entry);
         if place.is_at(ring.tail()) {
             // Under the lock, or what comes at this moment would ring for nobody.
-            self.stream.is_hungry(bell);
+            self.stream.remember_hungry(bell);
         }
         Some(self.cursor_at(place))
     }
@@ -464,7 +464,7 @@ impl Feed {
                 Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } | Next::Nothing => {}
             }
         }
-        self.stream.feed_hungry();
+        self.stream.call_hungry();
     }
 
     fn push_packet(&mut self, now: Instant, parts: Parts) {
