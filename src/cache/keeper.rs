@@ -57,6 +57,8 @@ pub struct Cache {
     blocks: Blocks,
     registry: Mutex<Registry>,
     unwritten: Arc<AtomicU64>,
+    /// Held by all who fetch packets.
+    fills: Arc<()>,
     writes: Sender<Write>,
 }
 
@@ -111,6 +113,7 @@ impl Cache {
                 last_generation: 0,
             }),
             unwritten: Arc::default(),
+            fills: Arc::default(),
             writes,
             settings,
         });
@@ -269,6 +272,19 @@ impl Cache {
     /// What fills may hold before a disk has it, bytes.
     pub fn unwritten_limit(&self) -> u64 {
         self.settings.unwritten
+    }
+
+    /// Somebody fetches packets, as long as that is there.
+    pub fn counts_fill(&self) -> Arc<()> {
+        Arc::clone(&self.fills)
+    }
+
+    /// How much a fill may have in memory before a file is written that is not whole, bytes; `None` where there is room enough.
+    /// A hundred fills at once are hundreds of megabytes of files that are nearly whole.
+    pub fn part(&self) -> Option<u64> {
+        let half = self.settings.unwritten / 2;
+        let fills = (Arc::strong_count(&self.fills) - 1).max(1) as u64;
+        (self.unwritten.load(Ordering::Relaxed) > half).then_some(half / fills)
     }
 
     /// Keeps the files of an entry as long as the hold is there.

@@ -25,6 +25,9 @@ pub(super) struct Intake {
     run: Run,
     /// Streams that have not begun in this run.
     joining: Option<Joining>,
+    /// Bytes that came since files were last written.
+    unwritten: u64,
+    _counted: Arc<()>,
 }
 
 /// One request for media.
@@ -54,7 +57,8 @@ const FAR: u64 = 32;
 
 impl Intake {
     pub(super) fn new(cache: Arc<Cache>, entry: Arc<Entry>, fill: Arc<Fill>) -> Self {
-        Self { cache, entry, fill, run: Run::default(), joining: None }
+        let counted = cache.counts_fill();
+        Self { cache, entry, fill, run: Run::default(), joining: None, unwritten: 0, _counted: counted }
     }
 
     /// What comes from here on answers that order, which was made for `goal`. It ends at `cut`: that is no end of the
@@ -121,13 +125,24 @@ impl Intake {
         self.fill.came(now, number, packet.send_time_ms);
         let segment = self.entry.geometry().place(number.0).map(|place| place.segment);
         if std::mem::replace(&mut self.run.segment, segment) != segment {
-            self.cache.seal(&self.entry, false);
+            self.seal(false);
         }
+    }
+
+    fn seal(&mut self, all: bool) {
+        self.unwritten = 0;
+        self.cache.seal(&self.entry, all);
     }
 
     fn take(&mut self, packet: &Arc<Packet>) {
         match self.entry.take(packet, self.cache.unwritten_limit()) {
-            Taken::New => {}
+            Taken::New => {
+                self.unwritten += packet.bytes.len() as u64;
+                // Such a file is written again when there is more of it. That costs the disk, and nothing is lost.
+                if self.cache.part().is_some_and(|part| self.unwritten >= part) {
+                    self.seal(true);
+                }
+            }
             Taken::Known => self.known(packet.number),
             Taken::NoRoom => self.end(Turn::NoRoom),
             Taken::Impossible => self.end(Turn::Impossible),
@@ -219,7 +234,8 @@ impl Sink for Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::testing::{cache, opened, packets};
+    use crate::cache::Settings;
+    use crate::cache::testing::{Nobody, cache, opened, packets, settings};
 
     /// One request for the clip from its beginning, answered by `items`.
     fn run(cache: &Arc<Cache>, entry: &Arc<Entry>, items: &[Next]) {
@@ -245,6 +261,32 @@ mod tests {
             run(&cache, &entry, &items);
             run(&cache, &entry, &items);
             assert_eq!(entry.gap(PacketNumber(0)).filter(|gap| gap.start < 3), gap, "{name}");
+        }
+    }
+
+    #[test]
+    fn many_fills_at_once_find_room_where_their_files_together_would_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let clip = packets().iter().map(|packet| packet.len() as u64).sum::<u64>();
+        let settings = Settings { unwritten: 2 * clip, ..settings() };
+        let cache = Cache::open(dir.path(), settings, Arc::new(Nobody)).unwrap();
+        let now = Instant::now();
+        let entries: Vec<_> = (0..4).map(|name| cache.create(&name.to_string(), &opened(), 1_000).unwrap()).collect();
+        let fills = entries.iter().map(|entry| (entry, Arc::new(Fill::new(now, None))));
+        let mut intakes: Vec<_> =
+            fills.map(|(entry, fill)| Intake::new(Arc::clone(&cache), Arc::clone(entry), fill)).collect();
+        intakes.iter_mut().for_each(|intake| intake.begin(Order::Packet(PacketNumber(0)), None, None));
+        for number in 0..packets().len() as u64 {
+            for intake in &mut intakes {
+                intake.push(now, &packet(number));
+                cache.flush();
+            }
+        }
+        intakes.iter_mut().for_each(|intake| intake.push(now, &Next::Ended(End::Complete)));
+        for entry in &entries {
+            cache.seal(entry, true);
+            cache.flush();
+            assert_eq!((entry.counts(), entry.unsealed_counts()), ((packets().len() as u64, 0), (0, 0)));
         }
     }
 
