@@ -60,5 +60,11 @@ pub(super) fn write(stream: &TcpStream, batch: &mut Batch) -> io::Result<usize> 
 fn write_once<const PIECES: usize>(stream: &TcpStream, batch: &Batch) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); PIECES];
     let filled = batch.io_slices(&mut slices);
-    stream.try_write_vectored(slices.get(..filled).unwrap_or_default())
+    let slices = slices.get(..filled).unwrap_or_default();
+    // Past the runtime, which would look into memory of its own that no cache holds any more; it has to know of a socket that
+    // takes nothing, for that is waited for with it.
+    match SockRef::from(stream).send_vectored(slices) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write_vectored(slices),
+        result => result,
+    }
 }
