@@ -19,6 +19,7 @@ use super::entry::Entry;
 use super::keeper::Cache;
 use super::summary;
 use crate::asf::PacketNumber;
+use crate::session::bells::Bells;
 
 /// Which block.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -44,7 +45,7 @@ enum What {
     },
 }
 
-type Asked = HashMap<What, Vec<Arc<Notify>>>;
+type Asked = HashMap<What, Bells>;
 
 /// Blocks in memory.
 #[derive(Debug)]
@@ -102,9 +103,7 @@ impl Blocks {
     fn ask(&self, mut asked: MutexGuard<'_, Asked>, entry: &Arc<Entry>, what: What, bell: &Arc<Notify>) {
         let waiting = asked.entry(what).or_default();
         let is_first = waiting.is_empty();
-        if !waiting.iter().any(|known| Arc::ptr_eq(known, bell)) {
-            waiting.push(Arc::clone(bell));
-        }
+        waiting.add(bell);
         drop(asked);
         if is_first {
             // The readers live as long as the cache.
@@ -175,7 +174,7 @@ fn run(cache: &Weak<Cache>, reads: &Mutex<Receiver<Read>>) {
             }
         }
         let waiting = cache.blocks().asked.lock().remove(&what).unwrap_or_default();
-        waiting.iter().for_each(|bell| bell.notify_one());
+        waiting.ring();
     }
 }
 
@@ -232,7 +231,7 @@ mod tests {
         let id = |block| Id { generation: entry.generation(), segment: 0, block };
         assert_eq!(asked, [What::Block(id(0)), What::Block(id(1))]);
         let waiting = blocks.asked.lock().remove(&asked[0]).unwrap();
-        assert!(waiting.iter().zip(&bells).all(|(one, other)| Arc::ptr_eq(one, other)) && waiting.len() == 100);
+        assert!(waiting.iter().zip(&bells).all(|(one, other)| Arc::ptr_eq(&one, other)) && waiting.len() == 100);
     }
 
     #[test]

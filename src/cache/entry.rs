@@ -18,6 +18,7 @@ use super::keeper::Room;
 use super::segment::{OnDisk, Segment};
 use super::summary;
 use crate::asf::{KeyFrames, PacketNumber};
+use crate::session::bells::Bells;
 use crate::session::{Opened, Packet};
 
 /// One generation of one content.
@@ -52,7 +53,7 @@ struct State {
     lent: BTreeMap<u64, Slot>,
     marks: Marks,
     /// Viewers that wait for their first packet.
-    waiting: Vec<Arc<Notify>>,
+    waiting: Bells,
 }
 
 /// A place that an origin skipped in answer to one request.
@@ -389,7 +390,7 @@ impl Entry {
         if is_believed {
             state.end = Some(number);
             state.unclaim(number..u64::MAX);
-            state.waiting.drain(..).for_each(|bell| bell.notify_one());
+            std::mem::take(&mut state.waiting).ring();
         } else {
             state.claimed_end = Some((number, request));
         }
@@ -398,16 +399,13 @@ impl Entry {
 
     /// Rings `bell` once when more is known.
     pub fn ring_when_more(&self, bell: &Arc<Notify>) {
-        let mut state = self.state.lock();
-        if !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, bell)) {
-            state.waiting.push(Arc::clone(bell));
-        }
+        self.state.lock().waiting.add(bell);
     }
 
     /// Rings those who wait: more is known, or nothing more will be.
     pub fn ring(&self) {
         let waiting = std::mem::take(&mut self.state.lock().waiting);
-        waiting.into_iter().for_each(|bell| bell.notify_one());
+        waiting.ring();
     }
 
     /// Files of which something is in memory that no disk has: those that are whole now, or all of them.

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod batch;
+pub mod bells;
 pub mod bucket;
 pub mod mmsp;
 pub mod pacer;

@@ -4,8 +4,8 @@
 //! loss, an end. Whoever watches has a [`Ticket`], and a [`RingCursor`] for each play. Neither knows the other, nor what
 //! protocol it speaks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use super::members::{Finished, Members};
 use super::ring::{Bounds, Lead, Place, Ring};
 use super::source::SourceFacts;
 use crate::asf::{Header, StreamNumber};
+use crate::session::bells::Bells;
 use crate::session::{Cursor, End, Next, Opened, Packet, PlayerLog, Refusal};
 
 /// A split stream.
@@ -29,8 +30,8 @@ pub struct Stream {
     /// The order that the next item of the ring will have: a cursor looks here before it takes the lock.
     tail: AtomicU64,
     members: Mutex<Members>,
-    /// The bells of viewers that came when there was nothing to give: rung at what comes next.
-    hungry: Mutex<Vec<Weak<Notify>>>,
+    /// Of viewers that came when there was nothing to give: rung at what comes next.
+    hungry: Mutex<Bells>,
     /// What viewers say of their plays, on its way to the source.
     reports: Mutex<Vec<PlayerLog>>,
     source: Mutex<SourceFacts>,
@@ -247,24 +248,10 @@ impl Stream {
         self.tail.store(ring.tail(), Ordering::Release);
     }
 
-    fn remember_hungry(&self, bell: &Arc<Notify>) {
-        let mut hungry = self.hungry.lock();
-        if hungry.len() == hungry.capacity() {
-            // Who left while nothing came is no reason to grow.
-            hungry.retain(|bell| bell.strong_count() > 0);
-        }
-        hungry.push(Arc::downgrade(bell));
-    }
-
     /// How many bells it has in mind.
     #[cfg(test)]
     pub(super) fn hungry(&self) -> usize {
         self.hungry.lock().len()
-    }
-
-    fn call_hungry(&self) {
-        let hungry = std::mem::take(&mut *self.hungry.lock());
-        hungry.iter().filter_map(Weak::upgrade).for_each(|bell| bell.notify_one());
     }
 
     fn change_content(&self, change: impl FnOnce(&mut Content)) {
@@ -340,7 +327,7 @@ impl Ticket {
         let place = ring.join(streams, lead, entry);
         if place.is_at(ring.tail()) {
             // Under the lock, or what comes at this moment would ring for nobody.
-            self.stream.remember_hungry(bell);
+            self.stream.hungry.lock().add(bell);
         }
         Some(self.cursor_at(place))
     }
@@ -464,7 +451,8 @@ impl Feed {
                 Next::Skipped { .. } | Next::Resumed | Next::Lost { .. } | Next::Nothing => {}
             }
         }
-        self.stream.call_hungry();
+        let hungry = std::mem::take(&mut *self.stream.hungry.lock());
+        hungry.ring();
     }
 
     fn push_packet(&mut self, now: Instant, parts: Parts) {
