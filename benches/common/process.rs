@@ -1,18 +1,15 @@
 //! A process of the measurement, and what the kernel says about it.
 
-use std::io::{self, BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use nix::fcntl::{FcntlArg, fcntl};
+use mmsproxy::commands::limits::make_room;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::close;
 
-/// More files than any process of the measurement opens.
-const FILES: u64 = 1 << 16;
 /// The longest time that a process may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -129,13 +126,11 @@ pub fn kernel_memory() -> anyhow::Result<u64> {
     Ok(pages * PAGE)
 }
 
-/// Raises the soft limit of open files to the hard one, and lets the kernel's table of them grow at once: each time it does
-/// so later, the thread that opened a file stands still for some 20 ms.
+/// Raises the soft limit of open files to the hard one, and makes room for them as the proxy does.
 pub fn raise_open_files() -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    let last = i32::try_from(hard.min(FILES))? - 1;
-    Ok(fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)).and_then(close)?)
+    Ok(make_room(hard)?)
 }
 
 /// The cores of the measured server and those of the others, as taskset names them.

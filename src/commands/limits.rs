@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 /// Files that are open beside those of viewers: listeners, logs, admin connections.
 const OTHERS: u64 = 128;
 /// Files that room is made for in advance, at most: half a MiB in the kernel.
-const MOST_ROOM: u64 = 1 << 16;
+const MOST_ROOM: i32 = 1 << 16;
 
 /// Raises the soft limit of open files to the hard one, and warns where `viewers` do not fit into it beside as many
 /// sessions at origins as there may be; no viewer has more than one of its own.
@@ -29,7 +29,10 @@ pub(super) fn raise_open_files(viewers: u32, at_origins: u64) {
             return;
         }
     };
-    make_room(limit.min(at_origins.saturating_add(viewers.into()).saturating_add(OTHERS)));
+    let files = limit.min(at_origins.saturating_add(viewers.into()).saturating_add(OTHERS));
+    if let Err(error) = make_room(files) {
+        debug!(%error, files, "no room could be made for open files in advance");
+    }
     let fitting = fitting(limit, at_origins);
     if u64::from(viewers) > fitting {
         warn!(
@@ -42,13 +45,13 @@ pub(super) fn raise_open_files(viewers: u32, at_origins: u64) {
 /// Lets the kernel's table of our files grow to `files` now, while nobody waits. It grows by doubling, and each time whoever
 /// opened the file that was too many, which is who accepts viewers, stands still until every core has been elsewhere once:
 /// some 20 ms in which nobody gets in.
-fn make_room(files: u64) {
-    let last = i32::try_from(files.min(MOST_ROOM)).unwrap_or(i32::MAX).saturating_sub(1);
+///
+/// # Errors
+/// The limit of open files is lower, or there is no memory.
+pub fn make_room(files: u64) -> io::Result<()> {
+    let last = i32::try_from(files).unwrap_or(i32::MAX).min(MOST_ROOM) - 1;
     // Any file would do, and need not be open longer than this.
-    let made = fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)).and_then(close);
-    if let Err(error) = made {
-        debug!(%error, files, "no room could be made for open files in advance");
-    }
+    Ok(fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(last)).and_then(close)?)
 }
 
 /// How many viewers `limit` files have room for.

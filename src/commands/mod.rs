@@ -3,7 +3,7 @@
 mod cache;
 mod cache_of;
 mod demo;
-mod limits;
+pub mod limits;
 mod origin;
 mod probe;
 mod proxy;
