@@ -136,7 +136,7 @@ impl Gate {
     pub fn new_header(&mut self, header: &Header) {
         let old = std::mem::take(self.lanes_mut());
         let same = |number, kind| old.iter().find(|lane: &&Lane| lane.number == number && lane.kind == kind);
-        self.lanes = header
+        *self.lanes_mut() = header
             .streams()
             .iter()
             .map(|stream| Lane {

@@ -283,8 +283,9 @@ impl Cache {
     /// A hundred fills at once are hundreds of megabytes of files that are nearly whole.
     pub fn part(&self) -> Option<u64> {
         let half = self.settings.unwritten / 2;
-        let fills = (Arc::strong_count(&self.fills) - 1).max(1) as u64;
-        (self.unwritten.load(Ordering::Relaxed) > half).then_some(half / fills)
+        let is_short = self.unwritten.load(Ordering::Relaxed) > half;
+        // One is our own.
+        is_short.then(|| half / (Arc::strong_count(&self.fills) - 1).max(1) as u64)
     }
 
     /// Keeps the files of an entry as long as the hold is there.

@@ -44,8 +44,7 @@ impl Packet {
         if row.taken() >= ROW {
             *row = Arc::default();
         }
-        let seat = Seat { row: Arc::clone(row), index: row.taken() };
-        self.seat = Some(seat.clone());
+        self.seat = Some(Seat { row: Arc::clone(row), index: row.taken() });
         let packet = Arc::new(self);
         row.seats.lock().push(Arc::downgrade(&packet));
         packet

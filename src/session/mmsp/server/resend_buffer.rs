@@ -90,11 +90,8 @@ impl ResendBuffer {
                 && run.is_followed_by(seat)
                 && now.saturating_duration_since(run.began) <= cut
         };
-        let is_seated = match self.open.as_mut().filter(goes_on) {
-            Some(run) => {
-                (run.packets, run.ended) = (run.packets.saturating_add(1), now);
-                run.seat.is_some()
-            }
+        match self.open.as_mut().filter(goes_on) {
+            Some(run) => (run.packets, run.ended) = (run.packets.saturating_add(1), now),
             None => {
                 let run = Run {
                     first: sequence,
@@ -111,11 +108,10 @@ impl ResendBuffer {
                     self.runs.push_back(closed);
                     self.age();
                 }
-                seat.is_some()
             }
-        };
+        }
         self.count += 1;
-        if !is_seated {
+        if self.open.as_ref().is_some_and(|run| run.seat.is_none()) {
             self.sent.push_back(Sent { packet: Arc::downgrade(packet), kept: kept.map_or(WHOLE, |kept| kept.bits()) });
         }
         if is_alone {
